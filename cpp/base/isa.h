@@ -1,0 +1,35 @@
+// CPU levels: what the kernels are built for, what this CPU (and its OS) can run, what the user forces.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace taille {
+
+// Each level contains the ones before it. `avx2` = AVX2+FMA+F16C+BMI2; `avx512` = F+BW+DQ+VL;
+// `avx512vnni` = that + VNNI, nothing more (some CPUs have VNNI without VBMI).
+enum class Isa : uint8_t { portable, avx2, avx512, avx512vnni };
+
+std::string_view name_of(Isa level);
+
+// The level of that name; throws IsaError listing the known names.
+Isa isa_from_name(std::string_view name);
+
+// The best level this CPU has and whose registers the OS saves (XCR0), whatever TAILLE_ISA says.
+Isa detect_isa();
+
+// TAILLE_ISA where it is set (IsaError if unknown or above detect_isa()), else detect_isa(). Read once.
+Isa active_isa();
+
+// Throws IsaError unless this CPU can run `level`.
+void require_isa(Isa level);
+
+// Every level this CPU can run, lowest first.
+std::vector<Isa> supported_isas();
+
+// The CPU's own name ("Intel(R) Xeon(R) ..."), or "unknown".
+std::string cpu_name();
+
+}  // namespace taille

@@ -1,0 +1,57 @@
+// A fork-join pool. The caller takes part as thread 0; workers spin at most kSpinMicroseconds after their last
+// work and then park, so an idle process uses no CPU. Work that is too small for a fork runs in the caller.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+namespace taille {
+
+inline constexpr int kSpinMicroseconds = 60;
+
+// How many threads this process was granted, and why: the least of affinity, cgroup v1/v2 CPU quota (rounded up)
+// and OMP_NUM_THREADS.
+struct ThreadGrant {
+  int threads;
+  std::string reason;  // one sentence for `taille doctor`
+};
+ThreadGrant granted_threads();
+
+// Sets flush-to-zero and denormals-are-zero while alive and restores the caller's mode after.
+class FlushDenormals {
+ public:
+  FlushDenormals();
+  ~FlushDenormals();
+  FlushDenormals(const FlushDenormals&) = delete;
+  FlushDenormals& operator=(const FlushDenormals&) = delete;
+
+ private:
+  unsigned saved_;
+};
+
+class ThreadPool {
+ public:
+  // threads >= 1, the caller included. Workers start at the first fork, and again in a child after fork().
+  explicit ThreadPool(int threads);
+  ~ThreadPool();
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
+
+  int threads() const;
+
+  // Calls body(task, thread) for task = 0 .. tasks-1, split statically into contiguous runs over the threads, and
+  // returns when all are done. `body` runs with denormals flushed and must not throw. Where another caller holds
+  // the workers, all tasks run in this one (thread = 0); results must not depend on the split.
+  void run(int64_t tasks, const std::function<void(int64_t task, int thread)>& body);
+
+  // The measured cost of one fork-join in seconds while the workers spin (measured at the first call).
+  double fork_join_seconds();
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace taille

@@ -1,0 +1,7 @@
+#include "bindings/bindings.h"
+
+namespace taille {
+
+void bind_base(py::module_&) {}
+
+}  // namespace taille

@@ -1,0 +1,7 @@
+#include "bindings/bindings.h"
+
+namespace taille {
+
+void bind_kernels_f32(py::module_&) {}
+
+}  // namespace taille

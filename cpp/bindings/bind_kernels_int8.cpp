@@ -1,0 +1,7 @@
+#include "bindings/bindings.h"
+
+namespace taille {
+
+void bind_kernels_int8(py::module_&) {}
+
+}  // namespace taille

@@ -1,0 +1,7 @@
+#include "bindings/bindings.h"
+
+namespace taille {
+
+void bind_runtime(py::module_&) {}
+
+}  // namespace taille

@@ -1,0 +1,11 @@
+#include "bindings/bindings.h"
+
+PYBIND11_MODULE(_native, m) {
+  m.doc() = "The native engine of taille.";
+  taille::bind_base(m);
+  auto kernels = m.def_submodule("kernels", "Single kernel variants, for tests and benchmarks.");
+  taille::bind_kernels_int8(kernels);
+  taille::bind_kernels_f32(kernels);
+  taille::bind_graph(m);
+  taille::bind_runtime(m);
+}

@@ -1,0 +1,58 @@
+// int8 matrix product with fused requantisation; linear layers and convolutions both run on it.
+//
+//   acc[i,j] = sum_t sum_p a(i,t)[p] * w[j, t*k + p]                    uint8 x int8, exact in int32
+//   u8 out:    v = fma(float(acc + offset[j]), scale[j], bias[j])
+//              v = fma(float(residual[i,j]), residual_scale, v)          if there is a residual (u8)
+//              out[i,j] = round_half_even(min(max(v, lo), hi))           0 <= lo <= hi <= 255; all in output steps
+//   f32 out:   v = fma(float(acc + offset[j]), scale[j], bias[j]);  v = v + residual[i,j] (f32);
+//              out[i,j] = min(max(v, lo), hi)
+//
+// Row i of tap t is k contiguous bytes at a + i*lda where offsets is null (taps = 1), else at
+// a + offsets[i*taps + t], or at pad_row where that offset is negative (padding: k bytes of the zero point).
+// offset[j] carries -zero_point(a) * sum(w[j,:]), so padding and zero point cost nothing in the loop.
+// Exact while taps*k <= 66311 (66311*255*127 < 2^31); the graph refuses more.
+//
+// w is packed by gemm_s8_pack, K = taps*k flattened and padded with zeros to a multiple of 4:
+//   panels of 64 columns (the last one 16, 32, 48 or 64 wide, zero columns added): [K/4][width][4].
+// Panel p starts at byte p * 64 * Kpad. One packing serves every level.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/kernel_table.h"
+
+namespace taille {
+
+struct GemmS8Args {
+  const uint8_t* a;
+  int64_t lda;             // bytes between rows; used where offsets is null
+  const int32_t* offsets;  // [m_end * taps] or null
+  int64_t taps;
+  const uint8_t* pad_row;  // k bytes, may be null where no offset is negative
+  int64_t k;               // bytes per tap
+  const int8_t* packed;
+  int64_t n;                 // columns in all
+  int64_t m_begin, m_end;    // rows to do
+  int64_t n_begin, n_end;    // columns to do; n_begin a multiple of 64, n_end too or n
+  const int32_t* offset;     // [n]
+  const float* scale;        // [n]
+  const float* bias;         // [n]
+  const void* residual;      // u8 or f32 as the output, or null
+  int64_t residual_stride;   // elements between rows
+  float residual_scale;      // u8 output only
+  float lo, hi;
+  void* out;
+  int64_t ldc;     // elements between rows of out
+  bool out_f32;    // else u8
+  uint8_t* scratch;  // gemm_s8_scratch_bytes(taps * k) bytes, one per thread
+};
+
+int64_t gemm_s8_packed_bytes(int64_t n, int64_t k_total);
+// w: [n][k_total] row-major int8 -> packed
+void gemm_s8_pack(const int8_t* w, int64_t n, int64_t k_total, int8_t* packed);
+int64_t gemm_s8_scratch_bytes(int64_t k_total);
+
+KernelTable<GemmS8Args> gemm_s8_table();
+
+}  // namespace taille

@@ -1,0 +1,48 @@
+// Softmax and LayerNorm over rows of n contiguous floats. Sums run over 16 virtual lanes (lane = index mod 16) and
+// end in one fixed tree (i with i+8, +4, +2, +1), so every level and thread count gives the same bits.
+//   softmax:     y = exp(x - max x) / sum exp(x - max x);   a row of -inf gives zeros
+//   layer_norm:  y = (x - mean) / sqrt(variance + epsilon) * gamma + beta          biased variance, two passes
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/kernel_table.h"
+
+namespace taille {
+
+struct SoftmaxArgs {
+  const float* x;
+  int64_t rows, n;
+  float* out;  // may be x
+};
+KernelTable<SoftmaxArgs> softmax_table();
+
+struct LayerNormArgs {
+  const float* x;
+  int64_t rows, n;
+  const float* gamma;  // [n] or null
+  const float* beta;   // [n] or null
+  float epsilon;
+  float* out;  // may be x
+};
+KernelTable<LayerNormArgs> layer_norm_table();
+
+// Sum over the leading of two dimensions: out[c] = (sum_r x[r*stride + c]) / divisor, rows in order.
+struct MeanRowsArgs {
+  const float* x;
+  int64_t rows, stride, n;
+  float divisor;
+  float* out;
+};
+KernelTable<MeanRowsArgs> mean_rows_table();
+
+// out[r] = (sum of row r over 16 virtual lanes) / divisor
+struct MeanLastArgs {
+  const float* x;
+  int64_t rows, n;
+  float divisor;
+  float* out;
+};
+KernelTable<MeanLastArgs> mean_last_table();
+
+}  // namespace taille

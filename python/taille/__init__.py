@@ -1,0 +1,1 @@
+"""taille: smaller and faster PyTorch models on CPUs, to a contract you state."""
