@@ -1,5 +1,5 @@
 // _native.Graph: built by capture, rewritten by the passes, saved and run.
-#include "bindings/bindings.h"
+#include "bindings/arrays.h"
 #include "graph/graph.h"
 #include "graph/ops.h"
 
@@ -53,10 +53,6 @@ Attr attr_from(const std::string& op, const std::string& key, const py::handle& 
     return value.cast<std::vector<int64_t>>();
   }
   throw TypeError(concat("attribute '", key, "' of ", op, " is a ", std::string(py::str(py::type::of(value)))));
-}
-
-DType dtype_of(const py::array& array) {
-  return dtype_from_name(py::str(array.dtype().attr("name")).cast<std::string>());
 }
 
 TensorPtr tensor_from(const py::array& given) {

@@ -9,7 +9,8 @@
 
 namespace taille {
 
-// Computes a node whose inputs are all constants; the runtime provides it (the graph layer runs nothing).
+// Computes a node whose inputs are all constants, or gives null where it cannot; the runtime provides it (the graph
+// layer runs nothing).
 using Evaluator = std::function<TensorPtr(const Graph&, const Node&)>;
 
 struct Pass {

@@ -27,11 +27,11 @@ Graph pass_fold_constants(const Graph& graph, const Evaluator& evaluate) {
       i = r.map(i);
       foldable = foldable && (i == kNone || r.out.is_constant(i));
     }
-    if (!foldable) {
+    const TensorPtr folded = foldable ? evaluate(r.out, now) : nullptr;
+    if (folded)
+      r.alias(node.output, r.constant(node.name + ".folded", folded));
+    else
       r.copy(node);
-      continue;
-    }
-    r.alias(node.output, r.constant(node.name + ".folded", evaluate(r.out, now)));
   }
   return r.finish();
 }

@@ -20,7 +20,7 @@ int worth_forking(const EngineConfig& config, double seconds) {
 }
 
 void split(ThreadPool& pool, int64_t n, int64_t grain, int parts,
-           const std::function<void(int64_t, int64_t, int)>& body) {
+           FunctionRef<void(int64_t, int64_t, int)> body) {
   if (n <= 0) return;
   const int64_t grains = (n + grain - 1) / grain;
   const int64_t count = std::clamp<int64_t>(parts, 1, grains);

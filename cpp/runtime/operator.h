@@ -10,6 +10,8 @@
 #include <string>
 #include <vector>
 
+#include "base/function_ref.h"
+#include "base/isa.h"
 #include "base/thread_pool.h"
 #include "graph/graph.h"
 
@@ -87,7 +89,7 @@ int worth_forking(const EngineConfig& config, double seconds);
 
 // Splits [0, n) into at most `parts` runs, multiples of `grain` but for the last; calls body(begin, end, thread).
 void split(ThreadPool& pool, int64_t n, int64_t grain, int parts,
-           const std::function<void(int64_t begin, int64_t end, int thread)>& body);
+           FunctionRef<void(int64_t begin, int64_t end, int thread)> body);
 
 int64_t product(std::span<const int64_t> dims);
 inline int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
