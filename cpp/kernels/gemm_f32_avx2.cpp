@@ -1,0 +1,14 @@
+#include "kernels/vec16_avx2.h"
+
+namespace {
+constexpr int kTileVectors = 1;
+constexpr int kTileRows[] = {0, 6};
+}  // namespace
+
+#include "kernels/gemm_f32_impl.h"
+
+namespace taille {
+
+void gemm_f32_avx2(const GemmF32Args& g) { gemm_run(g); }
+
+}  // namespace taille
