@@ -75,7 +75,7 @@ constexpr float kExpHighest = 88.7228394f;  // above, it overflows: inf
   const V16 small =
       fma(x * u, polynomial(u, {-0.333332598f, 0.133308306f, -0.0536880232f, 0.0204694234f, -0.00551516702f}), x);
   const V16 large = one - splat(2.0f) / (exp(a + a) + one);
-  return select(less(a, splat(0.65f)), small, copy_sign(large, x));
+  return copy_sign(select(less(a, splat(0.65f)), small, large), x);  // tanh(-0) is -0
 }
 
 // |x| < 0.9: x + x P(x^2), error 1.2e-8; else 1 - e^Q(|x|) with Q = ln erfc, whose error weighs only erfc / erf:
