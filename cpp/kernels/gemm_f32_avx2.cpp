@@ -1,10 +1,5 @@
 #include "kernels/vec16_avx2.h"
-
-namespace {
-constexpr int kTileVectors = 1;
-constexpr int kTileRows[] = {0, 6};
-}  // namespace
-
+// The vocabulary comes first.
 #include "kernels/gemm_f32_impl.h"
 
 namespace taille {

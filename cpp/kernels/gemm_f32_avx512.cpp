@@ -1,10 +1,5 @@
 #include "kernels/vec16_avx512.h"
-
-namespace {
-constexpr int kTileVectors = 4;
-constexpr int kTileRows[] = {0, 12, 12, 8, 6};
-}  // namespace
-
+// The vocabulary comes first.
 #include "kernels/gemm_f32_impl.h"
 
 namespace taille {

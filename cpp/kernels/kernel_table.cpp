@@ -1,5 +1,6 @@
 #include "kernels/kernel_table.h"
 
+#include "kernels/attention.h"
 #include "kernels/depthwise.h"
 #include "kernels/elementwise.h"
 #include "kernels/gemm_f32.h"
@@ -28,6 +29,7 @@ std::vector<KernelListing> list_kernels() {
   append(out, "layer_norm", layer_norm_table());
   append(out, "mean_rows", mean_rows_table());
   append(out, "mean_last", mean_last_table());
+  append(out, "attention", attention_table());
   return out;
 }
 

@@ -9,14 +9,6 @@
 
 namespace {
 
-inline V16 load_upto(const float* p, int64_t left, V16 fill) { return left >= 16 ? load(p) : load_n(p, left, fill); }
-inline void store_upto(float* p, V16 v, int64_t left) {
-  if (left >= 16)
-    store(p, v);
-  else
-    store_n(p, v, left);
-}
-
 inline float row_max(const float* x, int64_t n) {
   const V16 lowest = splat(-kInfinity);
   V16 m = lowest;

@@ -8,6 +8,10 @@
 namespace {
 
 constexpr int kVectorsLive = 4;  // V16 accumulators that fit in registers beside their operands
+// Tiles of a matrix product: the widest in vectors, and the most rows by width. At least 8 accumulators hide the
+// latency of fma; rows need a general register each.
+constexpr int kTileVectors = 1;
+constexpr int kTileRows[] = {0, 6};
 
 struct V16 {
   __m256 lo, hi;
@@ -85,6 +89,39 @@ inline void split_exponent(__m256 x, __m256& mantissa, __m256& exponent) {
 inline void split_exponent(V16 x, V16& mantissa, V16& exponent) {
   split_exponent(x.lo, mantissa.lo, exponent.lo);
   split_exponent(x.hi, mantissa.hi, exponent.hi);
+}
+
+// to[d*width + j] = from[j*stride + d] for 8 x 8: pairs, quadruples, halves
+inline void transpose8(const __m256 (&row)[8], float* to, int64_t width, int64_t count) {
+  __m256 pair[8], quad[8];
+#pragma GCC unroll 4
+  for (int i = 0; i < 8; i += 2) {
+    pair[i] = _mm256_unpacklo_ps(row[i], row[i + 1]);
+    pair[i + 1] = _mm256_unpackhi_ps(row[i], row[i + 1]);
+  }
+#pragma GCC unroll 2
+  for (int i = 0; i < 8; i += 4) {
+    quad[i] = _mm256_shuffle_ps(pair[i], pair[i + 2], 0x44);
+    quad[i + 1] = _mm256_shuffle_ps(pair[i], pair[i + 2], 0xEE);
+    quad[i + 2] = _mm256_shuffle_ps(pair[i + 1], pair[i + 3], 0x44);
+    quad[i + 3] = _mm256_shuffle_ps(pair[i + 1], pair[i + 3], 0xEE);
+  }
+#pragma GCC unroll 8
+  for (int d = 0; d < 8; ++d) {
+    const __m256 column = _mm256_permute2f128_ps(quad[d % 4], quad[d % 4 + 4], d < 4 ? 0x20 : 0x31);
+    if (d < count) _mm256_storeu_ps(to + d * width, column);
+  }
+}
+inline void transpose16(const float* from, int64_t stride, int64_t rows, int64_t dim, float* to, int64_t width) {
+  for (int64_t d = 0; d < dim; d += 8)
+    for (int64_t half = 0; half < 16; half += 8) {
+      const __m256i lanes = _mm256_castps_si256(first_lanes(dim - d));
+      __m256 row[8];
+#pragma GCC unroll 8
+      for (int j = 0; j < 8; ++j)
+        row[j] = half + j < rows ? _mm256_maskload_ps(from + (half + j) * stride + d, lanes) : _mm256_setzero_ps();
+      transpose8(row, to + d * width + half, width, dim - d);
+    }
 }
 
 inline float reduce_add(V16 a) {

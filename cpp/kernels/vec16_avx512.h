@@ -8,6 +8,10 @@
 namespace {
 
 constexpr int kVectorsLive = 16;  // V16 accumulators that fit in registers beside their operands
+// Tiles of a matrix product: the widest in vectors, and the most rows by width. At least 8 accumulators hide the
+// latency of fma; rows need a general register each.
+constexpr int kTileVectors = 4;
+constexpr int kTileRows[] = {0, 12, 12, 8, 6};
 
 struct V16 {
   __m512 v;
@@ -58,6 +62,43 @@ inline void split_exponent(V16 x, V16& mantissa, V16& exponent) {
   const __m512i e = _mm512_maskz_srai_epi32(kAllLanes, _mm512_sub_epi32(bits, _mm512_set1_epi32(0x3F3504F3)), 23);
   mantissa.v = _mm512_castsi512_ps(_mm512_sub_epi32(bits, _mm512_maskz_slli_epi32(kAllLanes, e, 23)));
   exponent.v = _mm512_maskz_cvtepi32_ps(kAllLanes, e);
+}
+
+// Four rounds of swaps: elements, pairs, then quarters and halves of the registers.
+inline void transpose16(const float* from, int64_t stride, int64_t rows, int64_t dim, float* to, int64_t width) {
+  for (int64_t d = 0; d < dim; d += 16) {
+    const __mmask16 lanes = first_lanes(dim - d < 16 ? dim - d : 16);
+    __m512 a[16], b[16];
+#pragma GCC unroll 16
+    for (int j = 0; j < 16; ++j)
+      a[j] = j < rows ? _mm512_maskz_loadu_ps(lanes, from + j * stride + d) : _mm512_setzero_ps();
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; i += 2) {
+      b[i] = _mm512_maskz_unpacklo_ps(kAllLanes, a[i], a[i + 1]);
+      b[i + 1] = _mm512_maskz_unpackhi_ps(kAllLanes, a[i], a[i + 1]);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; i += 4) {  // a[i + c]: column c of each quarter, for rows i .. i+3
+      a[i] = _mm512_maskz_shuffle_ps(kAllLanes, b[i], b[i + 2], 0x44);
+      a[i + 1] = _mm512_maskz_shuffle_ps(kAllLanes, b[i], b[i + 2], 0xEE);
+      a[i + 2] = _mm512_maskz_shuffle_ps(kAllLanes, b[i + 1], b[i + 3], 0x44);
+      a[i + 3] = _mm512_maskz_shuffle_ps(kAllLanes, b[i + 1], b[i + 3], 0xEE);
+    }
+#pragma GCC unroll 16
+    for (int c = 0; c < 4; ++c) {  // quarter q holds column 4q + c
+      const __m512 low01 = _mm512_maskz_shuffle_f32x4(kAllLanes, a[c], a[c + 4], 0x44);
+      const __m512 low23 = _mm512_maskz_shuffle_f32x4(kAllLanes, a[c], a[c + 4], 0xEE);
+      const __m512 high01 = _mm512_maskz_shuffle_f32x4(kAllLanes, a[c + 8], a[c + 12], 0x44);
+      const __m512 high23 = _mm512_maskz_shuffle_f32x4(kAllLanes, a[c + 8], a[c + 12], 0xEE);
+      b[c] = _mm512_maskz_shuffle_f32x4(kAllLanes, low01, high01, 0x88);
+      b[c + 4] = _mm512_maskz_shuffle_f32x4(kAllLanes, low01, high01, 0xDD);
+      b[c + 8] = _mm512_maskz_shuffle_f32x4(kAllLanes, low23, high23, 0x88);
+      b[c + 12] = _mm512_maskz_shuffle_f32x4(kAllLanes, low23, high23, 0xDD);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; ++i)
+      if (d + i < dim) _mm512_storeu_ps(to + (d + i) * width, b[i]);
+  }
 }
 
 inline float reduce_add(V16 a) {

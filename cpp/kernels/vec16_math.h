@@ -1,4 +1,5 @@
-// exp, log, tanh and erf over V16, for the errors promised in elementwise.h. Include after one vec16_*.h.
+// exp, log, tanh and erf over V16, for the errors promised in elementwise.h, and what all algorithms share. Include
+// after one vec16_*.h.
 //
 // The polynomials are near-minimax fits made for this file: least squares on Chebyshev nodes in double precision,
 // weighted for relative error and reweighted towards the largest errors (Lawson), then rounded to float.
@@ -94,6 +95,15 @@ constexpr float kExpHighest = 88.7228394f;  // above, it overflows: inf
 }
 
 [[gnu::always_inline]] inline V16 sigmoid(V16 x) { return splat(1.0f) / (splat(1.0f) + exp(negate(x))); }
+
+// Whole vectors while at least 16 are left.
+inline V16 load_upto(const float* p, int64_t left, V16 fill) { return left >= 16 ? load(p) : load_n(p, left, fill); }
+inline void store_upto(float* p, V16 v, int64_t left) {
+  if (left >= 16)
+    store(p, v);
+  else
+    store_n(p, v, left);
+}
 
 // min(max(v, lo), hi) that keeps NaN
 [[gnu::always_inline]] inline V16 clamp(V16 v, V16 lo, V16 hi) { return min(hi, max(lo, v)); }

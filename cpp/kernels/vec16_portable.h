@@ -8,6 +8,7 @@
 //   less, less_equal   false where either is NaN
 //   add_exponent       a * 2^k, k the low bits of the float n = 1.5 * 2^23 + k; the result must be normal
 //   split_exponent     x = mantissa * 2^exponent with mantissa in [sqrt(1/2), sqrt(2)), x positive and normal
+//   transpose16        to[d*width + j] = from[j*stride + d] for d < dim, j < rows; 0 for rows <= j < 16
 //   reduce_add, _max   lane i with i+8, then +4, +2, +1
 #pragma once
 
@@ -18,6 +19,10 @@
 namespace {
 
 constexpr int kVectorsLive = 1;  // V16 accumulators that fit in registers beside their operands
+// Tiles of a matrix product: the widest in vectors, and the most rows by width. At least 8 accumulators hide the
+// latency of fma; rows need a general register each.
+constexpr int kTileVectors = 1;
+constexpr int kTileRows[] = {0, 4};
 constexpr int kLanes = 16;
 
 struct V16 {
@@ -127,6 +132,11 @@ inline void split_exponent(V16 x, V16& mantissa, V16& exponent) {
     mantissa.v[i] = float_of(bits - (static_cast<uint32_t>(e) << 23));
     exponent.v[i] = static_cast<float>(e);
   }
+}
+
+inline void transpose16(const float* from, int64_t stride, int64_t rows, int64_t dim, float* to, int64_t width) {
+  for (int64_t d = 0; d < dim; ++d)
+    for (int64_t j = 0; j < kLanes; ++j) to[d * width + j] = j < rows ? from[j * stride + d] : 0.0f;
 }
 
 template <class F>
