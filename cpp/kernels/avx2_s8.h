@@ -109,6 +109,8 @@ inline I round_half_even(F a) { return _mm256_cvtps_epi32(a); }
 inline F fma(F a, F b, F c) { return _mm256_fmadd_ps(a, b, c); }
 inline F add(F a, F b) { return _mm256_add_ps(a, b); }
 inline F mul(F a, F b) { return _mm256_mul_ps(a, b); }
+inline F min(F a, F b) { return _mm256_min_ps(a, b); }
+inline F max(F a, F b) { return _mm256_max_ps(a, b); }
 inline F clamp(F v, F lo, F hi) { return _mm256_min_ps(_mm256_max_ps(v, lo), hi); }
 
 inline I interleave_low8(I a, I b) { return _mm256_unpacklo_epi8(a, b); }
@@ -129,6 +131,15 @@ inline void transpose_lanes(F (&v)[4]) {
   v[2] = _mm256_permute2f128_ps(a, b, 0x31);
   v[3] = _mm256_permute2f128_ps(c, d, 0x31);
 }
+
+using Finite = __m256;
+inline Finite finite_lanes(F v, int64_t n) {
+  const F infinity = _mm256_castsi256_ps(_mm256_set1_epi32(0x7F800000));
+  const F magnitude = _mm256_andnot_ps(_mm256_set1_ps(-0.0f), v);
+  return _mm256_and_ps(_mm256_cmp_ps(magnitude, infinity, _CMP_LT_OQ), _mm256_castsi256_ps(lanes_mask(n)));
+}
+inline F choose(Finite lanes, F yes, F no) { return _mm256_blendv_ps(no, yes, lanes); }
+inline int count(Finite lanes) { return __builtin_popcount(static_cast<unsigned>(_mm256_movemask_ps(lanes))); }
 
 }  // namespace
 }  // namespace taille

@@ -80,6 +80,8 @@ inline I round_half_even(F a) { return _mm512_cvtps_epi32(a); }
 inline F fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
 inline F add(F a, F b) { return _mm512_add_ps(a, b); }
 inline F mul(F a, F b) { return _mm512_mul_ps(a, b); }
+inline F min(F a, F b) { return _mm512_min_ps(a, b); }
+inline F max(F a, F b) { return _mm512_max_ps(a, b); }
 inline F clamp(F v, F lo, F hi) { return _mm512_min_ps(_mm512_max_ps(v, lo), hi); }  // NaN gives lo
 
 // Within each 128-bit lane: bytes or words of a and b in turn.
@@ -106,6 +108,16 @@ inline void transpose_lanes(F (&v)[4]) {
   v[2] = _mm512_shuffle_f32x4(c, d, 0x88);
   v[3] = _mm512_shuffle_f32x4(c, d, 0xdd);
 }
+
+// Which of the first n lanes hold finite numbers.
+using Finite = __mmask16;
+inline Finite finite_lanes(F v, int64_t n) {
+  const F infinity = _mm512_castsi512_ps(_mm512_set1_epi32(0x7F800000));
+  return _mm512_mask_cmp_ps_mask(n >= kLanes ? __mmask16{0xFFFF} : lanes_mask(n), _mm512_abs_ps(v), infinity,
+                                 _CMP_LT_OQ);
+}
+inline F choose(Finite lanes, F yes, F no) { return _mm512_mask_mov_ps(no, lanes, yes); }
+inline int count(Finite lanes) { return __builtin_popcount(lanes); }
 
 }  // namespace
 }  // namespace taille

@@ -1,6 +1,7 @@
 #include "kernels/kernel_table.h"
 
 #include "kernels/gemm_s8.h"
+#include "kernels/quantize.h"
 
 namespace taille {
 namespace {
@@ -15,6 +16,12 @@ void append(std::vector<KernelListing>& out, const char* op, KernelTable<Args> t
 std::vector<KernelListing> list_kernels() {
   std::vector<KernelListing> out;
   append(out, "gemm_s8", gemm_s8_table());
+  append(out, "quantize", quantize_table());
+  append(out, "dequantize", dequantize_table());
+  append(out, "add_u8", add_u8_table());
+  append(out, "lookup", lookup_table());
+  append(out, "observe", observe_table());
+  append(out, "histogram", histogram_table());
   return out;
 }
 
