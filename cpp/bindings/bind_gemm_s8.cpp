@@ -55,7 +55,7 @@ py::array gemm_s8(const Array<uint8_t>& a, const Array<int8_t>& packed, const Ar
                   const std::optional<Array<int32_t>>& offsets, const std::optional<Array<uint8_t>>& pad_row,
                   const py::object& residual, float residual_scale, float lo, float hi, bool out_f32,
                   const Range& m_range, const Range& n_range, const py::object& out,
-                  const std::optional<Array<uint8_t>>& scratch) {
+                  const std::optional<Array<uint8_t>>& scratch, int64_t repeats) {
   check_vectors("gemm_s8", {offset, scale, bias});
   check(k >= 1 && a.ndim() >= 1, "gemm_s8: k must be positive and a an array");
   check(offsets ? offsets->ndim() == 2 : a.ndim() == 2 && a.shape(1) >= k,
@@ -93,7 +93,7 @@ py::array gemm_s8(const Array<uint8_t>& a, const Array<int8_t>& packed, const Ar
   g.ldc = rows.shape(1);
   g.out_f32 = out_f32;
   g.scratch = work.mutable_data();
-  run_variant("gemm_s8", gemm_s8_table(), variant, g);
+  run_variant("gemm_s8", gemm_s8_table(), variant, g, repeats);
   return rows;
 }
 
@@ -115,8 +115,9 @@ void bind_gemm_s8(py::module_& m) {
         py::arg("offsets").noconvert() = py::none(), py::arg("pad_row").noconvert() = py::none(),
         "residual"_a = py::none(), "residual_scale"_a = 1.0f, "lo"_a = 0.0f, "hi"_a = 255.0f, "out_f32"_a = false,
         "m_range"_a = py::none(), "n_range"_a = py::none(), "out"_a = py::none(),
-        py::arg("scratch").noconvert() = py::none(),
-        "One row of the gemm_s8 table; see gemm_s8.h. Rows and columns outside the ranges keep what is in `out`.");
+        py::arg("scratch").noconvert() = py::none(), "repeats"_a = 1,
+        "One row of the gemm_s8 table; see gemm_s8.h. Rows and columns outside the ranges keep what is in `out`. "
+        "`repeats` runs it again and again, to time it without this call.");
 }
 
 }  // namespace taille

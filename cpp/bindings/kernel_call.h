@@ -14,13 +14,14 @@
 namespace taille {
 
 template <class Args>
-void run_variant(const char* op, KernelTable<Args> table, const std::string& variant, const Args& args) {
+void run_variant(const char* op, KernelTable<Args> table, const std::string& variant, const Args& args,
+                 int64_t repeats = 1) {
   std::string known;
   for (const auto& row : table) {
     if (row.name == variant) {
       require_isa(row.required);
       py::gil_scoped_release nogil;  // raw pointers only; the caller's frame holds the arrays
-      row.run(args);
+      for (int64_t i = 0; i < repeats; ++i) row.run(args);
       return;
     }
     known += concat(known.empty() ? "" : ", ", row.name);

@@ -16,7 +16,11 @@ struct Weights {
 };
 
 inline Activations activations(I u8) { return {u8}; }
-inline Weights weights(I s8) { return {s8}; }
+// Loaded once: GCC would rather load them again for every row.
+inline Weights weights(I s8) {
+  asm("" : "+v"(s8));
+  return {s8};
+}
 inline I dot(I acc, const Activations& a, const Weights& w) { return _mm512_dpbusd_epi32(acc, a.u8, w.s8); }
 
 }  // namespace
