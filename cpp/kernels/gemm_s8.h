@@ -32,19 +32,19 @@ struct GemmS8Args {
   const uint8_t* pad_row;  // k bytes, may be null where no offset is negative
   int64_t k;               // bytes per tap
   const int8_t* packed;
-  int64_t n;                 // columns in all
-  int64_t m_begin, m_end;    // rows to do
-  int64_t n_begin, n_end;    // columns to do; n_begin a multiple of 64, n_end too or n
-  const int32_t* offset;     // [n]
-  const float* scale;        // [n]
-  const float* bias;         // [n]
-  const void* residual;      // u8 or f32 as the output, or null
-  int64_t residual_stride;   // elements between rows
-  float residual_scale;      // u8 output only
+  int64_t n;                // columns in all
+  int64_t m_begin, m_end;   // rows to do
+  int64_t n_begin, n_end;   // columns to do; n_begin a multiple of 64, n_end too or n
+  const int32_t* offset;    // [n]
+  const float* scale;       // [n]
+  const float* bias;        // [n]
+  const void* residual;     // u8 or f32 as the output, or null
+  int64_t residual_stride;  // elements between rows
+  float residual_scale;     // u8 output only
   float lo, hi;
   void* out;
-  int64_t ldc;     // elements between rows of out
-  bool out_f32;    // else u8
+  int64_t ldc;       // elements between rows of out
+  bool out_f32;      // else u8
   uint8_t* scratch;  // gemm_s8_scratch_bytes(taps * k) bytes, one per thread
 };
 
