@@ -53,9 +53,11 @@ template <int U>
 }
 
 inline void depthwise_f32_run(const taille::DepthwiseF32Args& g) {
-  constexpr int kWide = kVectorsLive >= 16 ? 4 : kVectorsLive >= 4 ? 2 : 1;
   int64_t c = 0;
-  for (; c + 16 * kWide <= g.channels; c += 16 * kWide) depthwise_channels<kWide>(g, c, 16);
+  if constexpr (kVectorsLive >= 16)
+    for (; c + 64 <= g.channels; c += 64) depthwise_channels<4>(g, c, 16);
+  if constexpr (kVectorsLive >= 4)
+    for (; c + 32 <= g.channels; c += 32) depthwise_channels<2>(g, c, 16);
   for (; c + 16 <= g.channels; c += 16) depthwise_channels<1>(g, c, 16);
   if (c < g.channels) depthwise_channels<1>(g, c, g.channels - c);
 }
