@@ -209,10 +209,14 @@ class TestPool:
         pool = _native.ThreadPool(2)
         assert any(1 in pool.run(2, 5e-3).threads for _ in range(20))
 
-    def test_nested_runs_are_done_inline(self) -> None:
+    @pytest.mark.parametrize("same", [True, False], ids=["same-pool", "other-pool"])
+    def test_nested_runs_are_done_inline(self, same: bool) -> None:
         pool = _native.ThreadPool(3)
-        for _ in range(100):
-            assert pool.run_nested(7, 5) == [1] * 35
+        inner_pool = pool if same else _native.ThreadPool(2)
+        for _ in range(20):
+            trace = pool.run_nested(inner_pool, 7, 5, 1e-5)
+            assert trace.times == [1] * 35
+            assert trace.threads == [0] * 35
 
     def test_concurrent_callers(self) -> None:
         pool = _native.ThreadPool(3)
@@ -296,6 +300,13 @@ print(time.process_time() - start)
             assert all(pool.run(tasks).flushed)
             assert not _native.denormals_flushed()
             assert np.float32(2e-38) * np.float32(0.25) != 0
+
+    def test_workers_flush_denormals_whoever_starts_them(self) -> None:
+        pool = _native.ThreadPool(2)
+        pool.fork_join_seconds()  # starts the workers outside a run
+        traces = [pool.run(2, 5e-3) for _ in range(20)]
+        assert any(1 in trace.threads for trace in traces)
+        assert all(all(trace.flushed) for trace in traces)
 
     def test_fork_join_cost(self) -> None:
         assert _native.ThreadPool(1).fork_join_seconds() == 0

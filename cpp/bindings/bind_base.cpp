@@ -106,14 +106,20 @@ PoolTrace traced_run(ThreadPool& pool, int64_t tasks, double burn_seconds) {
   return trace;
 }
 
-// A run inside every body of a run; returns how often each inner task was done.
-std::vector<int> nested_run(ThreadPool& pool, int64_t outer, int64_t inner) {
-  check(outer >= 0 && inner >= 0 && outer * inner <= 1'000'000, "ThreadPool.run_nested: too many tasks");
-  std::vector<int> times(static_cast<size_t>(outer * inner));
+// A run of `inner_pool` inside every body of a run.
+PoolTrace nested_run(ThreadPool& pool, ThreadPool& inner_pool, int64_t outer, int64_t inner, double burn_seconds) {
+  check(outer >= 0 && inner >= 0 && outer <= 1000 && inner <= 1000, "ThreadPool.run_nested: too many tasks");
+  const auto count = static_cast<size_t>(outer * inner);
+  PoolTrace trace{std::vector<int>(count), std::vector<int>(count, -1), {}};
   pool.run(outer, [&](int64_t i, int) {
-    pool.run(inner, [&, i](int64_t j, int) { ++times[static_cast<size_t>(i * inner + j)]; });
+    inner_pool.run(inner, [&, i](int64_t j, int thread) {
+      const auto at = static_cast<size_t>(i * inner + j);
+      ++trace.times[at];
+      trace.threads[at] = thread;
+      burn(burn_seconds);
+    });
   });
-  return times;
+  return trace;
 }
 
 void bind_threads(py::module_& m) {
@@ -137,8 +143,9 @@ void bind_threads(py::module_& m) {
       .def_property_readonly("threads", &ThreadPool::threads, "Threads, the caller included.")
       .def("run", &traced_run, py::arg("tasks"), py::arg("burn_seconds") = 0.0, no_gil,
            "Run tasks that note who did them, each busy for burn_seconds.")
-      .def("run_nested", &nested_run, py::arg("outer"), py::arg("inner"), no_gil,
-           "Run `inner` tasks inside each of `outer` tasks; how often each was done.")
+      .def("run_nested", &nested_run, py::arg("inner_pool"), py::arg("outer"), py::arg("inner"),
+           py::arg("burn_seconds") = 0.0, no_gil,
+           "Run `inner` tasks of inner_pool (which may be this one) inside each of `outer` tasks.")
       .def("fork_join_seconds", &ThreadPool::fork_join_seconds, no_gil,
            "The measured cost of one fork and join while the workers spin.");
 }
