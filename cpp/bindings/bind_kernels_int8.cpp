@@ -1,3 +1,4 @@
+#include <chrono>
 #include <tuple>
 
 #include "base/isa.h"
@@ -12,6 +13,18 @@ void bind_kernels_int8(py::module_& m) {
     for (const auto& k : list_kernels()) out.emplace_back(k.op, k.variant, std::string(name_of(k.required)));
     return out;
   });
+  m.def(
+      "multiply_chain",
+      [](int64_t links) {
+        uint64_t x = 3;
+        const auto start = std::chrono::steady_clock::now();
+        for (int64_t i = 0; i < links; ++i) {
+          x *= x;
+          asm volatile("" : "+r"(x));
+        }
+        return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+      },
+      py::arg("links"));
 }
 
 }  // namespace taille
