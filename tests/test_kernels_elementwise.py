@@ -9,8 +9,33 @@ from kernels_guard import guarded, guarded_empty
 
 INF = float("inf")
 SPECIALS = np.array(
-    [0.0, -0.0, 1.0, -1.0, 3.0, -3.0, 6.0, 88.72, 88.73, -87.33, -87.34, -103.0, 1e-30, 1e-39, -1e-39, 3e38, -3e38]
-    + [INF, -INF, np.nan, 9.0, -9.0, 0.65, 0.9, 4.0],
+    [
+        0.0,
+        -0.0,
+        1.0,
+        -1.0,
+        3.0,
+        -3.0,
+        6.0,
+        88.72,
+        88.73,
+        -87.33,
+        -87.34,
+        -103.0,
+        1e-30,
+        1e-39,
+        -1e-39,
+        3e38,
+        -3e38,
+        INF,
+        -INF,
+        np.nan,
+        9.0,
+        -9.0,
+        0.65,
+        0.9,
+        4.0,
+    ],
     np.float32,
 )
 EXACT = {"clamp", "neg", "abs", "sqrt", "reciprocal", "hardswish", "hardsigmoid"}
