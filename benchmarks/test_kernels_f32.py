@@ -11,6 +11,7 @@ from machine import clock_under
 from taille import _native
 
 KERNELS = _native.kernels
+RNG = np.random.default_rng(1)
 
 GEMM_SHAPES = {
     "bert-base attention, 128 tokens": (128, 768, 768),
@@ -45,7 +46,7 @@ def aligned(*shape: int) -> np.ndarray:
 
 def normal(*shape: int) -> np.ndarray:
     values = aligned(*shape)
-    values[...] = np.random.default_rng(1).standard_normal(shape)
+    values[...] = RNG.standard_normal(shape)
     return values
 
 
