@@ -77,6 +77,25 @@ inline I load_u8_as_s32(const uint8_t* p, int64_t n) {
   if (n >= kLanes) return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
   return _mm256_cvtepu8_epi32(_mm256_castsi256_si128(load_bytes(p, n)));
 }
+inline void copy_over(uint8_t* to, const uint8_t* from, int64_t n) {
+  int64_t done = 0;
+  for (; done + kBytes <= n; done += kBytes) store_bytes(to + done, load_bytes(from + done, kBytes), kBytes);
+  to += done, from += done, n -= done;
+  if (n >= 16) {  // two halves that may overlap
+    __builtin_memcpy(to, from, 16);
+    __builtin_memcpy(to + n - 16, from + n - 16, 16);
+  } else if (n >= 8) {
+    __builtin_memcpy(to, from, 8);
+    __builtin_memcpy(to + n - 8, from + n - 8, 8);
+  } else if (n >= 4) {
+    __builtin_memcpy(to, from, 4);
+    __builtin_memcpy(to + n - 4, from + n - 4, 4);
+  } else if (n > 0) {
+    to[0] = from[0];
+    to[n / 2] = from[n / 2];
+    to[n - 1] = from[n - 1];
+  }
+}
 inline I broadcast4(const void* p) {
   int32_t x;
   __builtin_memcpy(&x, p, sizeof x);

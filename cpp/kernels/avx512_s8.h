@@ -47,6 +47,17 @@ inline I load_u8_as_s32(const uint8_t* p, int64_t n) {
   if (n >= kLanes) return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
   return _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(lanes_mask(n), p));
 }
+// Copies n bytes; may write up to kBytes past them, reads none past them.
+inline void copy_over(uint8_t* to, const uint8_t* from, int64_t n) {
+  if (n <= 16) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm_maskz_loadu_epi8(lanes_mask(n), from));
+  } else if (n <= 32) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to),
+                        _mm256_maskz_loadu_epi8(static_cast<__mmask32>(bytes_mask(n)), from));
+  } else {
+    for (int64_t done = 0; done < n; done += kBytes) store_bytes(to + done, load_bytes(from + done, n - done), kBytes);
+  }
+}
 // The 4 bytes at p in every lane.
 inline I broadcast4(const void* p) {
   int32_t x;
