@@ -131,6 +131,7 @@ inline F mul(F a, F b) { return _mm256_mul_ps(a, b); }
 inline F min(F a, F b) { return _mm256_min_ps(a, b); }
 inline F max(F a, F b) { return _mm256_max_ps(a, b); }
 inline F clamp(F v, F lo, F hi) { return _mm256_min_ps(_mm256_max_ps(v, lo), hi); }
+inline F cap(F v, F hi) { return _mm256_min_ps(hi, v); }
 
 inline I interleave_low8(I a, I b) { return _mm256_unpacklo_epi8(a, b); }
 inline I interleave_high8(I a, I b) { return _mm256_unpackhi_epi8(a, b); }
@@ -142,6 +143,10 @@ inline I pack_lanes(I a, I b, I c, I d) {
 }
 inline I pack(I a, I b, I c, I d) {
   return _mm256_permutevar8x32_epi32(pack_lanes(a, b, c, d), _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+}
+inline I low_bytes(float lo) {
+  const I low = round_half_even(all_f32(lo));
+  return pack_lanes(low, low, low, low);
 }
 inline void transpose_lanes(F (&v)[4]) {
   const F a = v[0], b = v[1], c = v[2], d = v[3];

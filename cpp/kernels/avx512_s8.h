@@ -94,6 +94,7 @@ inline F mul(F a, F b) { return _mm512_mul_ps(a, b); }
 inline F min(F a, F b) { return _mm512_min_ps(a, b); }
 inline F max(F a, F b) { return _mm512_max_ps(a, b); }
 inline F clamp(F v, F lo, F hi) { return _mm512_min_ps(_mm512_max_ps(v, lo), hi); }  // NaN gives lo
+inline F cap(F v, F hi) { return _mm512_min_ps(hi, v); }                             // NaN stays NaN
 
 // Within each 128-bit lane: bytes or words of a and b in turn.
 inline I interleave_low8(I a, I b) { return _mm512_unpacklo_epi8(a, b); }
@@ -109,6 +110,12 @@ inline I pack_lanes(I a, I b, I c, I d) {
 inline I pack(I a, I b, I c, I d) {
   const I order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
   return _mm512_permutexvar_epi32(order, pack_lanes(a, b, c, d));
+}
+// Clamping to lo may follow rounding and packing, since rounding is monotonic: max_u8(pack(...), low_bytes(lo)).
+// Packing itself clamps to 0; a NaN and what is below int32 round to the least int32. The other end needs cap first.
+inline I low_bytes(float lo) {
+  const I low = round_half_even(all_f32(lo));
+  return pack_lanes(low, low, low, low);
 }
 // v[q] lane l to the place 4l + q: what pack_lanes does for bytes.
 inline void transpose_lanes(F (&v)[4]) {

@@ -72,7 +72,8 @@ template <int MR, int NV>
 template <int MR, int NV>
 [[gnu::always_inline]] inline void store_u8(const Tile& t, F (&x)[MR][NV]) {
   const GemmS8Args& g = t.g;
-  const F lo = all_f32(g.lo), hi = all_f32(g.hi), residual_scale = all_f32(g.residual_scale);
+  const F hi = all_f32(g.hi), residual_scale = all_f32(g.residual_scale);
+  const I lo = low_bytes(g.lo);
   const auto* residual = static_cast<const uint8_t*>(g.residual);
   uint8_t* out = static_cast<uint8_t*>(g.out) + t.i * g.ldc + t.j;
   if (residual) residual += t.i * g.residual_stride + t.j;
@@ -85,8 +86,8 @@ template <int MR, int NV>
       residual += g.residual_stride;
     }
     I q[4] = {zero(), zero(), zero(), zero()};
-    TAILLE_UNROLL for (int v = 0; v < NV; ++v) q[v] = round_half_even(clamp(x[r][v], lo, hi));
-    store_bytes(out, pack(q[0], q[1], q[2], q[3]), t.columns < kLanes * NV ? t.columns : kLanes * NV);
+    TAILLE_UNROLL for (int v = 0; v < NV; ++v) q[v] = round_half_even(cap(x[r][v], hi));
+    store_bytes(out, max_u8(pack(q[0], q[1], q[2], q[3]), lo), t.columns < kLanes * NV ? t.columns : kLanes * NV);
     out += g.ldc;
   }
 }
