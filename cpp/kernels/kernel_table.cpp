@@ -1,10 +1,17 @@
 #include "kernels/kernel_table.h"
 
+#include "kernels/attention.h"
+#include "kernels/depthwise.h"
+#include "kernels/elementwise.h"
+#include "kernels/gemm_f32.h"
+#include "kernels/normalize.h"
+#include "kernels/pool.h"
+
 namespace taille {
 namespace {
 
 template <class Args>
-[[maybe_unused]] void append(std::vector<KernelListing>& out, const char* op, KernelTable<Args> table) {
+void append(std::vector<KernelListing>& out, const char* op, KernelTable<Args> table) {
   for (const auto& row : table) out.push_back({op, row.name, row.required});
 }
 
@@ -12,6 +19,17 @@ template <class Args>
 
 std::vector<KernelListing> list_kernels() {
   std::vector<KernelListing> out;
+  append(out, "gemm_f32", gemm_f32_table());
+  append(out, "depthwise_f32", depthwise_f32_table());
+  append(out, "pool_max_f32", pool_max_f32_table());
+  append(out, "pool_avg_f32", pool_avg_f32_table());
+  append(out, "unary", unary_table());
+  append(out, "binary", binary_table());
+  append(out, "softmax", softmax_table());
+  append(out, "layer_norm", layer_norm_table());
+  append(out, "mean_rows", mean_rows_table());
+  append(out, "mean_last", mean_last_table());
+  append(out, "attention", attention_table());
   return out;
 }
 
