@@ -42,13 +42,13 @@ def name_inputs(inputs: Any, names: Sequence[str]) -> dict[str, Any]:
         unknown = [str(n) for n in inputs if n not in names]
         if missing or unknown:
             given = ", ".join(str(n) for n in inputs) or "none"
-            what = [f"missing: {', '.join(missing)}"] * bool(missing) + [f"unknown: {', '.join(unknown)}"] * bool(unknown)
-            raise ValueError(f"inputs given: {given}; wanted: {', '.join(names)} ({'; '.join(what)})")
+            what = f"missing: {', '.join(missing) or 'none'}; unknown: {', '.join(unknown) or 'none'}"
+            raise ValueError(f"inputs given: {given}; wanted: {', '.join(names)} ({what})")
         return {n: inputs[n] for n in names}
     if not isinstance(inputs, tuple):
         inputs = (inputs,)
     if len(inputs) != len(names):
-        raise ValueError(f"{len(inputs)} input{'s' * (len(inputs) != 1)} given; wanted {len(names)}: {', '.join(names)}")
+        raise ValueError(f"number of inputs given: {len(inputs)}; wanted {len(names)}: {', '.join(names)}")
     return dict(zip(names, inputs, strict=True))
 
 

@@ -71,13 +71,11 @@ class CompiledModel(BaseMLModel):
     def profile(self, inputs: Any) -> Profile:
         """Run once (inputs as for `predict`) and time every node."""
         arrays, _ = bind_inputs(inputs, self._inputs, self._limits)
-        rows = self._model.profile(arrays)
-        return Profile(
-            tuple(
-                NodeTime(r["name"], r["op"], r["kernel"], r["precision"], r["seconds"], tuple(r["shape"]), r["why"])
-                for r in rows
-            )
-        )
+        times = [
+            NodeTime(**{**row, "shape": tuple(row["shape"]), "why": self._why(row["name"])})
+            for row in self._model.profile(arrays)
+        ]
+        return Profile(tuple(times))
 
     @property
     def input_spec(self) -> tuple[TensorSpec, ...]:
@@ -119,8 +117,11 @@ class CompiledModel(BaseMLModel):
         return self._model.threads
 
     def nodes(self) -> list[dict[str, str]]:
-        """Each node of the graph: name, op, kernel, precision, and why."""
-        return self._model.describe()
+        """Each node of the graph: name, op, kernel, precision, shape, and why it was left alone, if it was."""
+        return [{**node, "why": self._why(node["name"])} for node in self._model.describe()]
+
+    def _why(self, node: str) -> str:
+        return str(self._metadata.get("left_alone", {}).get(node, ""))
 
     def dump(self) -> str:
         """The graph as text, a line per input, node and output."""
@@ -138,7 +139,7 @@ class CompiledModel(BaseMLModel):
         ]
         width = max((len(n["name"]) for n in nodes), default=0)
         body = [
-            f"  {n['name']:<{width}}  {n['op']:<20} {n['precision']:<8} {n['kernel']}" + f"  ({n['why']})" * bool(n["why"])
+            f"  {n['name']:<{width}}  {n['op']:<20} {n['precision']:<8} {n['kernel']:<28} {n['why']}".rstrip()
             for n in nodes
         ]
         return "\n".join(head + body)

@@ -60,8 +60,8 @@ def quantize_model(
         raise TypeError(f"quantize_model takes a TorchModel, not {type(model).__name__}; quantise before compiling")
     if model.calibration_data is None:
         raise ValueError(
-            f"quantizing to {precision} needs calibration data: taille.TorchModel(..., calibration_data=batches), where "
-            f"each batch holds {wanted_batch(model.input_spec)}"
+            f"{precision} needs calibration data: taille.TorchModel(..., calibration_data=batches), where each batch "
+            f"holds {wanted_batch(model.input_spec)}"
         )
     captured = capture(model)
     graph, _ = _native.optimize(captured.graph)
@@ -75,8 +75,9 @@ def quantize_model(
         "ignore": list(ignore),
     }  # fmt: skip
     source = provenance(model)
-    metadata = {**source, "recipe": [*source["recipe"], step], "limits": captured.limits}
     report = tuple(NodeReport(r["name"], r["op"], r["precision"], r["why"], r["weight_sqnr_db"]) for r in rows)
+    left_alone = {r.name: r.why for r in report if r.why}
+    metadata = {**source, "recipe": [*source["recipe"], step], "limits": captured.limits, "left_alone": left_alone}
     log.info("quantised %s on %d samples: %d of %d nodes int8", model.name, samples,
              sum(r.precision == "int8" for r in report), len(report))  # fmt: skip
     return QuantizedModel(quantized, metadata, report, model)

@@ -89,10 +89,7 @@ class TorchModel(BaseMLModel):
         tensors = {n: v if is_tensor(v) else torch.as_tensor(v) for n, v in named.items()}
         check_arrays({n: t.detach().numpy() for n, t in tensors.items()}, self.input_spec, {})
         with eval_mode(self.module), torch.inference_mode():
-            if self.by_keyword:
-                outputs = self.module(**tensors)
-            else:
-                outputs = self.module(*tensors.values())
+            outputs = self.module(**tensors) if self.by_keyword else self.module(*tensors.values())
         return arrange(outputs, as_numpy=kinds == {False})
 
     def capture(self) -> _native.Graph:
@@ -231,7 +228,7 @@ def dimension_names(examples: dict[str, torch.Tensor], dynamic_shapes: Mapping[s
         names[name] = {}
         for axis, dim in axes.items():
             if not isinstance(axis, int) or not -example.dim() <= axis < example.dim():
-                raise ValueError(f"dynamic_shapes['{name}'] names axis {axis}; the input has {example.dim()} dimensions")
+                raise ValueError(f"dynamic_shapes['{name}'] names axis {axis}; the input's rank is {example.dim()}")
             if dim is None:
                 continue
             text = dim_name(dim) if isinstance(dim, str) or hasattr(dim, "__name__") else ""

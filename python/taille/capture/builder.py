@@ -64,6 +64,7 @@ class Call:
         return self._args[name]
 
     def get(self, name: str, default: Any = None) -> Any:
+        """The argument of that name, or `default` where the op has none."""
         return self._args.get(name, default)
 
 
@@ -85,6 +86,7 @@ class Builder:
         self._base = self._source = ""
 
     def build_inputs(self) -> None:
+        """Add the model's inputs, under the user's names."""
         for node in self.exported.program.graph.nodes:
             if node.op == "placeholder" and node.name in self.exported.inputs:
                 value = node.meta["val"]
@@ -163,9 +165,11 @@ class Builder:
             raise Unsupported(str(error)) from None
 
     def dtype(self, value: int) -> str:
+        """The dtype of a native value."""
         return self.graph.value(value)[1]
 
     def cast(self, value: int, dtype: str) -> int:
+        """`value` in another dtype; itself where it has that dtype already."""
         return value if self.dtype(value) == dtype else self.emit("cast", [value], {"dtype": dtype}, "cast")
 
     def reshape(self, value: int, shape: Sequence[Any], suffix: str = "") -> int:
@@ -176,6 +180,7 @@ class Builder:
         return self.emit("reshape", [value], {"shape": dims}, suffix)
 
     def dims(self, shape: Sequence[Any]) -> list[int | str]:
+        """A traced shape as the native graph takes it."""
         return [dim(s, self.exported.symbols) for s in shape]
 
     def integer(self, arg: Any, what: str) -> int:
@@ -191,9 +196,10 @@ class Builder:
         """A value of the right dtype and shape for a node that cannot be built, so that the walk goes on."""
         outs = call.out if isinstance(call.out, (list, tuple)) else [call.out]
         try:
-            made = [
-                self.emit("full", [], {"shape": self.dims(o.shape), "value": 0.0, "dtype": DTYPES[o.dtype]}) for o in outs
-            ]
+            made = []
+            for out in outs:
+                attrs = {"shape": self.dims(out.shape), "value": 0.0, "dtype": DTYPES[out.dtype]}
+                made.append(self.emit("full", [], attrs))
         except (Unsupported, KeyError, AttributeError):
             return None
         return made if isinstance(call.out, (list, tuple)) else made[0]

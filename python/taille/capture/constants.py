@@ -68,7 +68,8 @@ class Constants:
             tags = getattr(target, "tags", ())
             if torch.Tag.nondeterministic_seeded in tags or not callable(target):
                 raise Unsupported(f"{target}, whose result is not fixed" if tags else f"{target}")
-            writes = any(a.alias_info and a.alias_info.is_write for a in getattr(target, "_schema", _NoSchema).arguments)
+            schema = getattr(target, "_schema", None)
+            writes = any(a.alias_info and a.alias_info.is_write for a in (schema.arguments if schema else ()))
 
             def load(n: fx.Node) -> Any:
                 value = self.evaluate(n)
@@ -99,7 +100,3 @@ class Constants:
             array = np.asarray(value, dtype=NUMPY[kind])
             self._added[key] = self._graph.add_constant(f"{value!r}:{kind}", array)
         return self._added[key]
-
-
-class _NoSchema:
-    arguments = ()

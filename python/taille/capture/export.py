@@ -150,12 +150,13 @@ def user_inputs(program: ExportedProgram, names: list[str]) -> dict[str, str]:
         if spec.kind == InputKind.USER_INPUT and type(spec.arg).__name__ == "TensorArgument"
     ]
     if len(placeholders) != len(names):
-        raise CaptureError(f"torch.export sees the inputs {', '.join(placeholders)}; the examples are {', '.join(names)}")
+        seen = ", ".join(placeholders)
+        raise CaptureError(f"torch.export sees the inputs {seen}; the examples are {', '.join(names)}")
     return dict(zip(placeholders, names, strict=True))
 
 
 def name_symbols(program: ExportedProgram, inputs: dict[str, str], names: DimNames) -> dict[sympy.Symbol, str]:
-    """torch's symbol of each dynamic size -> the user's name of the dimension."""
+    """The symbol that torch gave each dynamic size -> the user's name of the dimension."""
     symbols: dict[sympy.Symbol, str] = {}
     for node in program.graph.nodes:
         if node.op != "placeholder" or node.name not in inputs:

@@ -38,7 +38,8 @@ class Namer:
         path, kind = module_of(node)
         short = re.sub(r"_+$", "", re.sub(r"^aten\.|\.\w+$", "", str(node.target))) or node.name
         if path and kind.startswith("torch.nn.modules.") and not kind.startswith("torch.nn.modules.container"):
-            return path if short in kind.lower() or kind.rsplit(".", 1)[-1].lower().startswith(short) else f"{path}.{short}"
+            layer = kind.rsplit(".", 1)[-1].lower()
+            return path if layer.startswith(short.replace("_", "")) else f"{path}.{short}"
         return f"{path}.{short}" if path else short
 
 
@@ -60,7 +61,7 @@ def frame_of(node: fx.Node) -> tuple[str, int] | None:
 
 
 def source_of(node: fx.Node) -> str:
-    """ "file.py:line" of the model's code, or ""."""
+    """The line of the model's code, "file.py:line", or nothing."""
     frame = frame_of(node)
     return f"{Path(frame[0]).name}:{frame[1]}" if frame else ""
 
@@ -81,7 +82,7 @@ def describe_call(node: fx.Node, symbols: Names, why: str) -> str:
 
 
 def shape_text(value: Any, symbols: Names) -> str:
-    """ "[batch, 3, 8]" of a traced tensor, a list of such for several."""
+    """The shape of a traced tensor as text, "[batch, 3, 8]"; a list of such for several."""
     if isinstance(value, (list, tuple)):
         return "(" + ", ".join(shape_text(v, symbols) for v in value) + ")"
     if not isinstance(value, torch.Tensor):

@@ -215,8 +215,9 @@ def to(b: Builder, c: Call) -> int:
     return b.value(c["self"], DTYPES[c.out.dtype])
 
 
-@op("aten.contiguous.default", "aten.clone.default", "aten.alias.default", "aten.detach.default", "aten.positive.default",
-    "aten.lift_fresh.default", "aten.lift_fresh_copy.default", "aten.resolve_conj.default", "aten.resolve_neg.default")  # fmt: skip
+@op("aten.contiguous.default", "aten.clone.default", "aten.alias.default", "aten.detach.default",
+    "aten.positive.default", "aten.lift_fresh.default", "aten.lift_fresh_copy.default", "aten.resolve_conj.default",
+    "aten.resolve_neg.default")  # fmt: skip
 def identity(b: Builder, c: Call) -> int:
     return b.value(c["self"])
 
