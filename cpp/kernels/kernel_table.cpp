@@ -6,6 +6,8 @@
 #include "kernels/gemm_f32.h"
 #include "kernels/normalize.h"
 #include "kernels/pool.h"
+#include "kernels/gemm_s8.h"
+#include "kernels/quantize.h"
 
 namespace taille {
 namespace {
@@ -30,6 +32,13 @@ std::vector<KernelListing> list_kernels() {
   append(out, "mean_rows", mean_rows_table());
   append(out, "mean_last", mean_last_table());
   append(out, "attention", attention_table());
+  append(out, "gemm_s8", gemm_s8_table());
+  append(out, "quantize", quantize_table());
+  append(out, "dequantize", dequantize_table());
+  append(out, "add_u8", add_u8_table());
+  append(out, "lookup", lookup_table());
+  append(out, "observe", observe_table());
+  append(out, "histogram", histogram_table());
   return out;
 }
 
