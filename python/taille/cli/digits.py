@@ -96,6 +96,7 @@ def train(data: Digits, epochs: int, progress: Callable[[], None], seed: int = 0
         data: the digits; only the training part is read.
         epochs: passes over it.
         progress: called after each epoch.
+        seed: of the weights, the order and the shifts.
     """
     torch.manual_seed(seed)
     net, size = DigitsNet(), 64

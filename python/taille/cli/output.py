@@ -34,7 +34,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
 
 
 def fail(message: str) -> typer.Exit:
-    """Say what went wrong on stderr; `raise fail(...)` ends the command with status 1."""
+    """Say what went wrong on stderr; raising what this gives ends the command with status 1."""
     err.print(f"error: {message}", markup=False)
     return typer.Exit(1)
 
