@@ -345,3 +345,157 @@ class TestQuantize:
                 position = (x[np.isfinite(x)] - np.float32(-4)) * np.float32(6)
             expected = 1 + np.bincount(np.clip(position, 0, 49).astype(int), minlength=50)
             np.testing.assert_array_equal(counts, expected)
+
+
+def window_offsets(rng: np.random.Generator, size: int, channels: int, m: int, taps: int, padded: float) -> np.ndarray:
+    offsets = rng.integers(0, size - channels + 1, (m, taps), np.int32)
+    offsets[rng.random(offsets.shape) < padded] = -1
+    offsets.flat[0] = size - channels
+    return offsets
+
+
+CHANNELS = [1, 3, 8, 15, 16, 17, 31, 32, 33, 48, 63, 64, 65, 96, 127, 130]
+
+
+class TestDepthwiseS8:
+    @staticmethod
+    def inputs(channels: int, taps: int, extremes: int = 0) -> dict[str, np.ndarray]:
+        rng = np.random.default_rng([channels, taps])
+        x = {
+            "a": rng.integers(0, 256, 9 * channels + 5, np.uint8),
+            "w": rng.integers(-127, 128, (taps, channels), np.int8),
+            "offset": rng.integers(-30000, 30000, channels).astype(np.int32),
+            "scale": (rng.uniform(0.2, 2, channels) / (400 * taps)).astype(np.float32),
+            "bias": rng.uniform(100, 150, channels).astype(np.float32),
+            "offsets": window_offsets(rng, 9 * channels + 5, channels, 7, taps, 0.25),
+            "pad_row": rng.integers(0, 256, channels, np.uint8),
+        }
+        if extremes:
+            x["a"][...], x["w"][...], x["pad_row"][...] = 255, extremes, 255
+        return x
+
+    @staticmethod
+    def run(x: dict[str, np.ndarray], variant: str, dtype: type, at: str = "end", **options: object) -> np.ndarray:
+        channels = x["w"].shape[1]
+        out = guarded_empty((len(x["offsets"]), channels + 3), dtype, at=at)
+        out[...] = SENTINEL
+        arrays = {name: guarded(value, at=at) for name, value in x.items()}
+        KERNELS.depthwise_s8(**arrays, variant=variant, out=out, **options)
+        return out
+
+    @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+    @pytest.mark.parametrize("channels", CHANNELS)
+    def test_reference_equals_numpy(self, channels: int, dtype: type) -> None:
+        x = self.inputs(channels, 9)
+        index = np.maximum(x["offsets"], 0)[..., None] + np.arange(channels)
+        a = np.where(x["offsets"][..., None] < 0, x["pad_row"], x["a"][index])
+        acc = np.einsum("mtc,tc->mc", a.astype(np.int64), x["w"].astype(np.int64)) + x["offset"]
+        v = exact_fma(acc.astype(np.float32), x["scale"], x["bias"])
+        expected = to_u8(v, 3, 250) if dtype is np.uint8 else np.clip(v, np.float32(3), np.float32(250))
+        out = self.run(x, "reference", dtype, lo=3, hi=250)
+        np.testing.assert_array_equal(out[:, :channels], expected)
+        np.testing.assert_array_equal(out[:, channels:], SENTINEL)
+
+    @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+    @pytest.mark.parametrize("variant", rows("depthwise_s8"))
+    def test_equals_reference(self, variant: str, dtype: type) -> None:
+        for channels in CHANNELS:
+            for taps in (1, 2, 3, 4, 5, 9, 25, 64, 65):
+                x = self.inputs(channels, taps)
+                for at in ("begin", "end"):
+                    np.testing.assert_array_equal(
+                        self.run(x, variant, dtype, at, m_range=(1, 6)),
+                        self.run(x, "reference", dtype, at, m_range=(1, 6)),
+                        err_msg=f"{channels} channels, {taps} taps, {at}",
+                    )
+
+    @pytest.mark.parametrize("weight", [127, -127, -128])
+    @pytest.mark.parametrize("variant", rows("depthwise_s8"))
+    def test_extremes(self, variant: str, weight: int) -> None:
+        x = self.inputs(70, 25, extremes=weight)
+        options = {"lo": -np.inf, "hi": np.inf}
+        np.testing.assert_array_equal(
+            self.run(x, variant, np.float32, **options), self.run(x, "reference", np.float32, **options)
+        )
+
+
+class TestPoolU8:
+    @pytest.mark.parametrize("kind", ["max", "avg"])
+    @pytest.mark.parametrize("channels", CHANNELS)
+    def test_every_row_equals_numpy(self, kind: str, channels: int) -> None:
+        rng = np.random.default_rng(channels)
+        a = rng.integers(0, 256, 11 * channels, np.uint8)
+        counts = np.array([1, 4, 9, 2, 49])
+        starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+        offsets = window_offsets(rng, a.size, channels, 1, counts.sum(), 0).ravel()
+        pixels = a[offsets[:, None] + np.arange(channels)].astype(np.int64)
+        multiplier, bias = (0.9 / counts).astype(np.float32), rng.uniform(-5, 20, 5).astype(np.float32)
+        expected = np.full((5, channels + 2), SENTINEL, np.uint8)
+        for i in range(1, 5):
+            window = pixels[starts[i] : starts[i + 1]]
+            average = to_u8(exact_fma(window.sum(axis=0).astype(np.float32), multiplier[i], bias[i]))
+            expected[i, :channels] = window.max(axis=0) if kind == "max" else average
+        supported = _native.supported_isas()
+        for op, variant, level in KERNELS.list_kernels():
+            if op != f"pool_{kind}_u8" or level not in supported:
+                continue
+            for at in ("begin", "end"):
+                out = guarded_empty(expected.shape, np.uint8, at=at)
+                out[...] = SENTINEL
+                arrays = [guarded(x, at=at) for x in (a, starts, offsets)]
+                weights = [guarded(x, at=at) for x in (multiplier, bias)] if kind == "avg" else []
+                getattr(KERNELS, op)(*arrays, channels, *weights, variant=variant, out=out, m_range=(1, 5))
+                np.testing.assert_array_equal(out, expected, err_msg=variant)
+
+
+class TestCopy:
+    @settings(deadline=None, max_examples=300, print_blob=True)
+    @given(data=st.data())
+    @pytest.mark.parametrize("variant", rows("copy", reference=True))
+    def test_any_strides(self, variant: str, data: st.DataObject) -> None:
+        dtype = data.draw(st.sampled_from([np.uint8, np.float32, np.int64]), "dtype")
+        rank = data.draw(st.integers(0, 5), "rank")
+        sizes = st.sampled_from([0, 1, 2, 3, 5, 40]) if rank <= 3 else st.sampled_from([1, 2, 3, 7])
+
+        def view(shape: list[int]) -> np.ndarray:
+            """Of that shape, over guarded memory in another order of dimensions, some reversed or with gaps."""
+            order = data.draw(st.permutations(range(rank)), "order")
+            steps = data.draw(st.lists(st.sampled_from([1, 1, 1, -1, 2]), min_size=rank, max_size=rank), "steps")
+            whole = [max(1, (shape[d] - 1) * abs(steps[d]) + 1) if shape[d] else 0 for d in order]
+            memory = guarded_empty(tuple(whole), dtype)
+            cut = tuple(slice(None, None, steps[d]) for d in order)
+            return memory[cut].transpose(np.argsort(order)) if rank else memory
+
+        shape = data.draw(st.lists(sizes, min_size=rank, max_size=rank), "shape")
+        repeated = [data.draw(st.booleans(), "repeat") and data.draw(st.booleans(), "really") for _ in shape]
+        source = view([1 if r and s else s for r, s in zip(repeated, shape, strict=True)])
+        source[...] = np.arange(source.size).reshape(source.shape)
+        out = view(shape)
+        assert out.shape == tuple(shape)
+        source = np.broadcast_to(source, shape)
+        KERNELS.copy(source, out, variant=variant)
+        np.testing.assert_array_equal(out, source)
+
+    @pytest.mark.parametrize("variant", rows("copy"))
+    @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+    def test_channels_last_and_back(self, variant: str, dtype: type) -> None:
+        for channels in (1, 3, 31, 32, 33, 64, 100):
+            x = np.arange(2 * channels * 45).astype(dtype).reshape(2, channels, 5, 9)
+            last = guarded_empty((2, 5, 9, channels), dtype)
+            KERNELS.copy(guarded(x).transpose(0, 2, 3, 1), last, variant=variant)
+            np.testing.assert_array_equal(last, x.transpose(0, 2, 3, 1))
+            back = guarded_empty(x.shape, dtype)
+            KERNELS.copy(last, back.transpose(0, 2, 3, 1), variant=variant)
+            np.testing.assert_array_equal(back, x)
+
+    @pytest.mark.parametrize("variant", rows("embedding", reference=True))
+    def test_embedding(self, variant: str) -> None:
+        for dtype, width in ((np.float32, 5), (np.uint8, 37)):
+            table = guarded(np.arange(11 * width).reshape(11, width).astype(dtype))
+            ids = np.array([10, 0, 3, 3, 10], np.int64)
+            out = guarded_empty((5, width), dtype)
+            assert KERNELS.embedding(table, guarded(ids), out, variant=variant) == -1
+            np.testing.assert_array_equal(out, table[ids])
+            for bad in (-1, 11, 2**62):
+                ids[3] = bad
+                assert KERNELS.embedding(table, ids, out, variant=variant) == 3

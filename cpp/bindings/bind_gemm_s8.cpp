@@ -1,7 +1,6 @@
-// gemm_s8 and depthwise_s8: the convolutions and linear layers of int8 models.
+// gemm_s8: linear layers and convolutions of int8 models.
 #include "bindings/bind_kernels_int8.h"
 #include "bindings/kernel_call.h"
-#include "kernels/depthwise.h"
 #include "kernels/gemm_s8.h"
 
 namespace taille {

@@ -7,6 +7,7 @@
 #include "kernels/normalize.h"
 #include "kernels/pool.h"
 #include "kernels/gemm_s8.h"
+#include "kernels/movement.h"
 #include "kernels/quantize.h"
 
 namespace taille {
@@ -33,12 +34,17 @@ std::vector<KernelListing> list_kernels() {
   append(out, "mean_last", mean_last_table());
   append(out, "attention", attention_table());
   append(out, "gemm_s8", gemm_s8_table());
+  append(out, "depthwise_s8", depthwise_s8_table());
+  append(out, "pool_max_u8", pool_max_u8_table());
+  append(out, "pool_avg_u8", pool_avg_u8_table());
   append(out, "quantize", quantize_table());
   append(out, "dequantize", dequantize_table());
   append(out, "add_u8", add_u8_table());
   append(out, "lookup", lookup_table());
   append(out, "observe", observe_table());
   append(out, "histogram", histogram_table());
+  append(out, "copy", copy_table());
+  append(out, "embedding", embedding_table());
   return out;
 }
 
