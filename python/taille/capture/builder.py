@@ -68,6 +68,13 @@ class Call:
         return self._args.get(name, default)
 
 
+def find(node: fx.Node) -> Callable[[Builder, Call], Result] | None:
+    """The function of the table for a node's op; an in-place op is built as the op it is named after."""
+    name = str(node.target)
+    in_place = IN_PLACE.match(name)
+    return TABLE.get(name) or (TABLE.get(f"aten.{in_place[1]}.{in_place[2]}") if in_place else None)
+
+
 def fake(arg: Any) -> Any:
     """What an argument was while tracing: a fake tensor, a size, or the number itself."""
     return arg.meta["val"] if isinstance(arg, fx.Node) else arg
@@ -93,20 +100,29 @@ class Builder:
                 name = self.exported.inputs[node.name]
                 self.values[node] = self.graph.add_input(name, DTYPES[value.dtype], self.dims(value.shape))
 
-    def build_call(self, call: Call) -> Result:
-        """Build one call with the function that the table holds for it."""
-        self._base, self._source = self.names.base(call.node), source_of(call.node)
-        name = str(call.node.target)
-        in_place = IN_PLACE.match(name)
-        if name not in TABLE and in_place:
-            name = f"aten.{in_place[1]}.{in_place[2]}"
-        if name not in TABLE:
+    def build_node(self, node: fx.Node) -> None:
+        """Build one node with the function that the table holds for its op."""
+        if node.target is operator.getitem:
+            self.values[node] = self.values[node.args[0]][node.args[1]]
+            return
+        self._base, self._source = self.names.base(node), source_of(node)
+        function = find(node)
+        if function is None:
             raise Unsupported("")
+        call = Call(node)
         self.check_dtypes(call)
-        result = TABLE[name](self, call)
+        result = function(self, call)
         if isinstance(result, int) and isinstance(call.out, torch.Tensor):
-            return self.cast(result, DTYPES[call.out.dtype])
-        return result
+            result = self.cast(result, DTYPES[call.out.dtype])
+        self.values[node] = result
+
+    def knows(self, node: fx.Node) -> bool:
+        """Whether the table has the node's op."""
+        return node.target is operator.getitem or find(node) is not None
+
+    def lacks(self, node: fx.Node) -> bool:
+        """Whether a node should have a native value and has none."""
+        return node not in self.values and needs_value(node) and self.constants.is_dynamic(node)
 
     def check_dtypes(self, call: Call) -> None:
         """Refuse tensors of dtypes that the native engine has no form for."""
@@ -192,17 +208,17 @@ class Builder:
             raise Unsupported(f"{what} that depends on a dynamic size")
         return size
 
-    def stand_in(self, call: Call) -> Result | None:
-        """A value of the right dtype and shape for a node that cannot be built, so that the walk goes on."""
-        outs = call.out if isinstance(call.out, (list, tuple)) else [call.out]
+    def stand_in(self, node: fx.Node) -> None:
+        """Give a node that cannot be built a value of the right dtype and shape, so that the walk goes on."""
+        out = node.meta.get("val")
         try:
             made = []
-            for out in outs:
-                attrs = {"shape": self.dims(out.shape), "value": 0.0, "dtype": DTYPES[out.dtype]}
+            for tensor in out if isinstance(out, (list, tuple)) else [out]:
+                attrs = {"shape": self.dims(tensor.shape), "value": 0.0, "dtype": DTYPES[tensor.dtype]}
                 made.append(self.emit("full", [], attrs))
         except (Unsupported, KeyError, AttributeError):
-            return None
-        return made if isinstance(call.out, (list, tuple)) else made[0]
+            return
+        self.values[node] = made if isinstance(out, (list, tuple)) else made[0]
 
 
 def build(exported: Exported) -> _native.Graph:
@@ -219,26 +235,24 @@ def build(exported: Exported) -> _native.Graph:
     aliased = aliased_mutations(graph)
     live = live_nodes(graph)
     problems: list[str] = []
+
+    def report(node: fx.Node, why: str) -> None:
+        problems.append(describe_call(node, exported.symbols, why))
+
     for node in graph.nodes:
-        wanted = node in live and needs_value(node) and builder.constants.is_dynamic(node)
-        if node not in aliased and not wanted:
+        if node in aliased:
+            report(node, aliased[node])
+        if node not in live or not needs_value(node) or not builder.constants.is_dynamic(node):
             continue
-        if any(n not in builder.values and builder.constants.is_dynamic(n) and needs_value(n)
-               for n in node.all_input_nodes):  # fmt: skip
-            continue  # it follows a node that was reported and has no stand-in
-        call = Call(node)
+        if any(builder.lacks(n) for n in node.all_input_nodes):
+            if not builder.knows(node):  # it follows a node that was reported and has no stand-in
+                report(node, "")
+            continue
         try:
-            if node in aliased:
-                raise Unsupported(aliased[node])
-            if node.target is operator.getitem:
-                builder.values[node] = builder.values[node.args[0]][node.args[1]]
-            else:
-                builder.values[node] = builder.build_call(call)
+            builder.build_node(node)
         except Unsupported as why:
-            problems.append(describe_call(node, exported.symbols, str(why)))
-            value = builder.stand_in(call)
-            if value is not None:
-                builder.values[node] = value
+            report(node, str(why))
+            builder.stand_in(node)
     if problems:
         count = "1 node of the model is" if len(problems) == 1 else f"{len(problems)} nodes of the model are"
         raise CaptureError("\n".join([f"{count} not supported:", *problems]))
@@ -248,8 +262,6 @@ def build(exported: Exported) -> _native.Graph:
 
 def needs_value(node: fx.Node) -> bool:
     """Whether a node computes tensors (rather than sizes, checks, or nothing)."""
-    if node.op == "placeholder":
-        return True
     if node.op != "call_function" or str(node.target).startswith(IGNORED):
         return False
     value = node.meta.get("val")

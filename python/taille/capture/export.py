@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import re
 from dataclasses import dataclass
@@ -62,7 +63,7 @@ def check_weights(module: nn.Module) -> None:
         bad = torch.isnan(tensor) if kind == "buffer" else ~torch.isfinite(tensor)
         if bad.any():
             index = [int(i) for i in bad.nonzero()[0]]
-            value = float(tensor[tuple(index)])
+            value = float(tensor.detach()[tuple(index)])
             raise ValueError(f"{kind} '{name}' holds {value} at {index} ({int(bad.sum())} such values)")
 
 
@@ -88,7 +89,7 @@ def export(model: TorchModel) -> Exported:
     limits: dict[str, list[int | None]] = {}
     for symbol, found in program.range_constraints.items():
         if symbol in symbols and found.upper.is_Integer:
-            limits[symbols[symbol]] = [max(1, int(found.lower)), int(found.upper)]
+            limits[symbols[symbol]] = [1, int(found.upper)]
     return Exported(program, inputs, symbols, limits)
 
 
@@ -98,12 +99,9 @@ def export_refined(model: TorchModel, dims: dict[str, Any]) -> ExportedProgram:
     args = () if model.by_keyword else tuple(examples.values())
     kwargs = dict(examples) if model.by_keyword else {}
     for _ in range(MAX_REFINEMENTS):
-        shapes = dynamic_shapes(model.dynamic, dims)
+        shapes = dynamic_shapes(model, dims)
         try:
-            return torch.export.export(
-                model.module, args, kwargs, dynamic_shapes=shapes if model.by_keyword else tuple(shapes.values()),
-                strict=False,
-            )  # fmt: skip
+            return torch.export.export(model.module, args, kwargs, dynamic_shapes=shapes, strict=False)
         except torch._dynamo.exc.UserError as error:
             refine(dims, str(error), model)
         except Exception as error:
@@ -113,16 +111,25 @@ def export_refined(model: TorchModel, dims: dict[str, Any]) -> ExportedProgram:
     raise CaptureError(f"torch.export finds no ranges for the dynamic dimensions {', '.join(dims)} of {model.name}")
 
 
-def dynamic_shapes(names: DimNames, dims: dict[str, Any]) -> dict[str, Any]:
-    """The dynamic shapes as torch.export takes them; None for a static input."""
-    return {name: {a: dims[dim_name(d)] for a, d in axes.items()} or None for name, axes in names.items()}
+def dynamic_shapes(model: TorchModel, dims: dict[str, Any]) -> dict[str, Any] | tuple[Any, ...]:
+    """The dynamic shapes as torch.export takes them: by name, or by position; None for a static input."""
+    by_name = {name: {a: dims[dim_name(d)] for a, d in axes.items()} or None for name, axes in model.dynamic.items()}
+    if model.by_keyword:
+        return by_name
+    shapes = list(by_name.values())
+    kinds = [p.kind for p in inspect.signature(model.module.forward).parameters.values()]
+    if inspect.Parameter.VAR_POSITIONAL in kinds:  # what *args takes counts as one argument
+        first = kinds.index(inspect.Parameter.VAR_POSITIONAL)
+        shapes = [*shapes[:first], *([tuple(shapes[first:])] if shapes[first:] else [])]
+    return tuple(shapes)
 
 
 def refine(dims: dict[str, Any], message: str, model: TorchModel) -> None:
     """Take up suggested ranges, or raise a CaptureError where a dimension would no longer be free."""
     head, _, fixes = message.partition("Suggested fixes:")
-    changed = False
-    for line in fixes.split("\n\n")[0].strip().splitlines():
+    lines = fixes.split("\n\n")[0].strip().splitlines()
+    changed = False if lines else raise_minimum(dims, head, model)
+    for line in lines:
         match = RANGE_FIX.match(line)
         if not match or match[1] not in dims:
             raise CaptureError(
@@ -135,6 +142,27 @@ def refine(dims: dict[str, Any], message: str, model: TorchModel) -> None:
         changed = True
     if not changed:
         raise CaptureError(f"torch.export cannot trace {model.name}: {first_lines(message)}")
+
+
+def raise_minimum(dims: dict[str, Any], message: str, model: TorchModel) -> bool:
+    """Where torch.export only says that small sizes are special (a pooled size of 1), trace for sizes above those.
+
+    Only the tracing is narrowed: the native graph takes the small sizes as well, where windows fit into them.
+    """
+    violated = re.search(r"Constraints violated \(([^)]*)\)", message)
+    changed = False
+    for name in violated[1].split(", ") if violated else []:
+        sizes = [
+            model.examples[i].shape[a]
+            for i, axes in model.dynamic.items()
+            for a, d in axes.items()
+            if dim_name(d) == name
+        ]
+        least = max(4, 2 * (dims[name].min if name in dims else 0))
+        if sizes and least <= min(sizes):
+            dims[name] = Dim(name, min=least, max=dims[name].max)
+            changed = True
+    return changed
 
 
 def first_lines(message: str, count: int = 12) -> str:
