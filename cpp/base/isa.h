@@ -17,11 +17,23 @@ std::string_view name_of(Isa level);
 // The level of that name; throws IsaError listing the known names.
 Isa isa_from_name(std::string_view name);
 
+// The registers that detection reads, apart from the reading so that any CPU can be tested.
+struct CpuBits {
+  uint32_t leaf1_ecx;
+  uint32_t leaf7_ebx;
+  uint32_t leaf7_ecx;
+  uint64_t xcr0;  // what the OS saves at a context switch; 0 without OSXSAVE
+};
+Isa isa_from_bits(const CpuBits& bits);
+
 // The best level this CPU has and whose registers the OS saves (XCR0), whatever TAILLE_ISA says.
 Isa detect_isa();
 
 // TAILLE_ISA where it is set (IsaError if unknown or above detect_isa()), else detect_isa(). Read once.
 Isa active_isa();
+
+// The level named `forced` (empty: `best`); throws IsaError if it is unknown or above `best`.
+Isa choose_isa(std::string_view forced, Isa best);
 
 // Throws IsaError unless this CPU can run `level`.
 void require_isa(Isa level);

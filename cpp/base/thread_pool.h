@@ -17,7 +17,8 @@ struct ThreadGrant {
   int threads;
   std::string reason;  // one sentence for `taille doctor`
 };
-ThreadGrant granted_threads();
+// The roots are arguments so that tests can bring their own trees.
+ThreadGrant granted_threads(const std::string& proc_root = "/proc", const std::string& cgroup_root = "/sys/fs/cgroup");
 
 // Sets flush-to-zero and denormals-are-zero while alive and restores the caller's mode after.
 class FlushDenormals {
@@ -42,8 +43,9 @@ class ThreadPool {
   int threads() const;
 
   // Calls body(task, thread) for task = 0 .. tasks-1, split statically into contiguous runs over the threads, and
-  // returns when all are done. `body` runs with denormals flushed and must not throw. Where another caller holds
-  // the workers, all tasks run in this one (thread = 0); results must not depend on the split.
+  // returns when all are done. `body` runs with denormals flushed and must neither throw nor fork the process. Where
+  // another caller holds the workers, and in a run() inside a body, all tasks run in this thread (thread = 0). No two
+  // bodies of one call run at once with the same `thread`; results must not depend on the split.
   void run(int64_t tasks, const std::function<void(int64_t task, int thread)>& body);
 
   // The measured cost of one fork-join in seconds while the workers spin (measured at the first call).

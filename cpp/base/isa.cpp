@@ -1,0 +1,142 @@
+#include "base/isa.h"
+
+#include <cstdlib>
+#include <cstring>
+#include <optional>
+
+#include "base/error.h"
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
+namespace taille {
+namespace {
+
+constexpr Isa kLevels[] = {Isa::portable, Isa::avx2, Isa::avx512, Isa::avx512vnni};
+
+constexpr bool has(uint64_t word, uint64_t bits) { return (word & bits) == bits; }
+constexpr uint32_t bit(int n) { return uint32_t{1} << n; }
+
+std::string joined_names(Isa up_to) {
+  std::string out;
+  for (Isa level : kLevels)
+    if (level <= up_to) out.append(out.empty() ? "" : ", ").append(name_of(level));
+  return out;
+}
+
+std::optional<Isa> find_level(std::string_view name) {
+  for (Isa level : kLevels)
+    if (name_of(level) == name) return level;
+  return std::nullopt;
+}
+
+#if defined(__x86_64__)
+CpuBits read_cpu_bits() {
+  CpuBits bits{};
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  if (!__get_cpuid(1, &eax, &ebx, &ecx, &edx)) return bits;
+  bits.leaf1_ecx = ecx;
+  if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx)) {
+    bits.leaf7_ebx = ebx;
+    bits.leaf7_ecx = ecx;
+  }
+  if (has(bits.leaf1_ecx, bit(27))) {  // OSXSAVE: without it xgetbv is an illegal instruction
+    uint32_t low = 0, high = 0;
+    asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    bits.xcr0 = (uint64_t{high} << 32) | low;
+  }
+  return bits;
+}
+#endif
+
+}  // namespace
+
+std::string_view name_of(Isa level) {
+  switch (level) {
+    case Isa::portable:
+      return "portable";
+    case Isa::avx2:
+      return "avx2";
+    case Isa::avx512:
+      return "avx512";
+    case Isa::avx512vnni:
+      return "avx512vnni";
+  }
+  return "?";
+}
+
+Isa isa_from_name(std::string_view name) {
+  if (const auto level = find_level(name)) return *level;
+  throw IsaError(concat("CPU level '", name, "' is not known; the known levels are ", joined_names(kLevels[3])));
+}
+
+Isa isa_from_bits(const CpuBits& bits) {
+  constexpr uint64_t kSavesYmm = 0x06;  // SSE and AVX state
+  constexpr uint64_t kSavesZmm = 0xe6;  // ... and opmask, upper halves of zmm0-15, zmm16-31
+  const bool avx2 = has(bits.xcr0, kSavesYmm) && has(bits.leaf1_ecx, bit(12) | bit(28) | bit(29)) &&  // FMA AVX F16C
+                    has(bits.leaf7_ebx, bit(5) | bit(8));                                             // AVX2 BMI2
+  if (!avx2) return Isa::portable;
+  const bool avx512 =
+      has(bits.xcr0, kSavesZmm) && has(bits.leaf7_ebx, bit(16) | bit(17) | bit(30) | bit(31));  // F DQ BW VL
+  if (!avx512) return Isa::avx2;
+  return has(bits.leaf7_ecx, bit(11)) ? Isa::avx512vnni : Isa::avx512;
+}
+
+Isa detect_isa() {
+#if defined(__x86_64__)
+  static const Isa level = isa_from_bits(read_cpu_bits());
+  return level;
+#else
+  return Isa::portable;
+#endif
+}
+
+Isa choose_isa(std::string_view forced, Isa best) {
+  if (forced.empty()) return best;
+  const auto level = find_level(forced);
+  if (level && *level <= best) return *level;
+  throw IsaError(concat("CPU level '", forced, level ? "' is more than this CPU has" : "' is not known",
+                        "; the known levels are ", joined_names(kLevels[3]), "; this CPU (", cpu_name(), ") has ",
+                        joined_names(best)));
+}
+
+Isa active_isa() {
+  static const Isa level = [] {
+    const char* forced = std::getenv("TAILLE_ISA");
+    try {
+      return choose_isa(forced ? forced : "", detect_isa());
+    } catch (const IsaError& error) {
+      throw IsaError(concat("TAILLE_ISA: ", error.what()));
+    }
+  }();
+  return level;
+}
+
+void require_isa(Isa level) { choose_isa(name_of(level), detect_isa()); }
+
+std::vector<Isa> supported_isas() {
+  std::vector<Isa> out;
+  for (Isa level : kLevels)
+    if (level <= detect_isa()) out.push_back(level);
+  return out;
+}
+
+std::string cpu_name() {
+#if defined(__x86_64__)
+  unsigned words[12] = {};
+  for (unsigned i = 0; i < 3; ++i)
+    if (!__get_cpuid(0x80000002 + i, &words[4 * i], &words[4 * i + 1], &words[4 * i + 2], &words[4 * i + 3]))
+      return "unknown";
+  char text[sizeof(words) + 1] = {};
+  std::memcpy(text, words, sizeof(words));
+  const std::string_view name(text);
+  const size_t first = name.find_first_not_of(' ');
+  if (first == std::string_view::npos) return "unknown";
+  return std::string(name.substr(first, name.find_last_not_of(' ') - first + 1));
+#else
+  return "unknown";
+#endif
+}
+
+}  // namespace taille
