@@ -38,7 +38,7 @@ namespace taille {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-using Body = std::function<void(int64_t, int)>;
+using Body = FunctionRef<void(int64_t, int)>;
 
 enum Word : uint32_t { kIdle, kParked, kOffered, kRunning, kAwaited, kExit };
 static_assert(sizeof(std::atomic<uint32_t>) == sizeof(uint32_t), "the futex needs the bare word");
@@ -227,7 +227,8 @@ bool ThreadPool::State::fork_join(int64_t count, const Body& work_body, bool ste
 
 std::optional<double> ThreadPool::State::time_forks() {
   constexpr int kForks = 48;
-  const Body nothing = [](int64_t, int) {};
+  const auto no_work = [](int64_t, int) {};
+  const Body nothing = no_work;
   std::vector<double> seconds;
   for (int i = 0; i < kForks; ++i) {
     const auto start = Clock::now();
@@ -250,7 +251,7 @@ ThreadPool::~ThreadPool() = default;
 
 int ThreadPool::threads() const { return state_->threads; }
 
-void ThreadPool::run(int64_t tasks, const Body& body) {
+void ThreadPool::run(int64_t tasks, Body body) {
   if (tasks <= 0) return;
   const FlushDenormals flush;
   const bool nested = inside_body;

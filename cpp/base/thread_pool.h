@@ -3,9 +3,10 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <string>
+
+#include "base/function_ref.h"
 
 namespace taille {
 
@@ -46,7 +47,7 @@ class ThreadPool {
   // returns when all are done. `body` runs with denormals flushed and must neither throw nor fork the process. Where
   // another caller holds the workers, and in a run() inside a body, all tasks run in this thread (thread = 0). No two
   // bodies of one call run at once with the same `thread`; results must not depend on the split.
-  void run(int64_t tasks, const std::function<void(int64_t task, int thread)>& body);
+  void run(int64_t tasks, FunctionRef<void(int64_t task, int thread)> body);
 
   // The measured cost of one fork-join in seconds while the workers spin (measured at the first call).
   double fork_join_seconds();

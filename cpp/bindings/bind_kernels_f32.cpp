@@ -1,7 +1,201 @@
+// Float kernels, one variant at a time. Rows may be strided; the last dimension is contiguous.
+#include <limits>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "base/error.h"
 #include "bindings/bindings.h"
+#include "bindings/kernel_arrays.h"
+#include "kernels/depthwise.h"
+#include "kernels/elementwise.h"
+#include "kernels/gemm_f32.h"
+#include "kernels/normalize.h"
+#include "kernels/pool.h"
 
 namespace taille {
+namespace {
 
-void bind_kernels_f32(py::module_&) {}
+constexpr float kInf = std::numeric_limits<float>::infinity();
+
+Floats gemm_f32_pack_array(const py::array_t<float>& w, std::optional<Floats> out) {
+  check(w.ndim() == 2, "gemm_f32_pack: w must be 2-D (n, k), got ", w.ndim(), "-D");
+  const int64_t item = sizeof(float);
+  check(w.strides(0) % item == 0 && w.strides(1) % item == 0, "gemm_f32_pack: strides must be whole floats");
+  Floats packed = output(out, {gemm_f32_packed_floats(w.shape(0), w.shape(1))}, "gemm_f32_pack");
+  const float* from = w.data();
+  float* to = packed.mutable_data();
+  {
+    py::gil_scoped_release nogil;
+    gemm_f32_pack(from, w.strides(0) / item, w.strides(1) / item, w.shape(0), w.shape(1), to);
+  }
+  return packed;
+}
+
+Floats gemm_f32_array(const Floats& a, const Floats& packed, int64_t n, const std::string& variant, int64_t k,
+                      std::optional<Offsets> offsets, std::optional<Floats> pad_row, std::optional<Floats> bias,
+                      std::optional<Floats> residual, float lo, float hi, std::optional<Range> rows,
+                      std::optional<Range> columns, std::optional<Floats> out) {
+  GemmF32Args g{};
+  int64_t m = 0;
+  if (offsets) {
+    const Taps taps = taps_of(*offsets, a, pad_row, k, "gemm_f32");
+    g.a = a.data();
+    g.offsets = offsets->data();
+    g.taps = taps.taps;
+    g.pad_row = pad_row ? pad_row->data() : nullptr;
+    m = taps.rows;
+  } else {
+    g.a = rows_of(a, -1, "gemm_f32: a", &g.lda);
+    g.taps = 1;
+    m = a.shape(0);
+    k = a.shape(1);
+  }
+  check(n > 0, "gemm_f32: n must be positive, got ", n);
+  const int64_t wanted = gemm_f32_packed_floats(n, g.taps * k);
+  check(packed.ndim() == 1 && packed.shape(0) == wanted, "gemm_f32: packed must have ", wanted, " floats");
+  if (columns)
+    check(columns->first % 64 == 0 && (columns->second % 64 == 0 || columns->second == n),
+          "gemm_f32: columns must begin and end at multiples of 64 (or end at n)");
+  std::tie(g.m_begin, g.m_end) = range_of(rows, m, "gemm_f32: rows");
+  std::tie(g.n_begin, g.n_end) = range_of(columns, n, "gemm_f32: columns");
+  g.k = k;
+  g.packed = packed.data();
+  g.n = n;
+  g.bias = vector_of(bias, n, "gemm_f32: bias");
+  if (residual) {
+    g.residual = rows_of(*residual, n, "gemm_f32: residual", &g.residual_stride);
+    check(residual->shape(0) == m, "gemm_f32: residual must have ", m, " rows");
+  }
+  g.lo = lo;
+  g.hi = hi;
+  Floats result = output(out, {m, n}, "gemm_f32");
+  g.out = mutable_rows_of(result, &g.ldc);
+  run_variant(gemm_f32_table(), variant, "gemm_f32", g);
+  return result;
+}
+
+Floats depthwise_f32_array(const Floats& a, const Offsets& offsets, const Floats& w, const std::string& variant,
+                           std::optional<Floats> pad_row, std::optional<Floats> bias, float lo, float hi,
+                           std::optional<Range> rows, std::optional<Floats> out) {
+  check(w.ndim() == 2 && contiguous(w), "depthwise_f32: w must be contiguous (taps, channels)");
+  const Taps taps = taps_of(offsets, a, pad_row, w.shape(1), "depthwise_f32");
+  check(taps.taps == w.shape(0), "depthwise_f32: offsets have ", taps.taps, " taps, w has ", w.shape(0));
+  DepthwiseF32Args g{};
+  g.a = a.data();
+  g.offsets = offsets.data();
+  g.taps = taps.taps;
+  g.pad_row = pad_row ? pad_row->data() : nullptr;
+  g.channels = w.shape(1);
+  g.w = w.data();
+  g.bias = vector_of(bias, g.channels, "depthwise_f32: bias");
+  g.lo = lo;
+  g.hi = hi;
+  std::tie(g.m_begin, g.m_end) = range_of(rows, taps.rows, "depthwise_f32: rows");
+  Floats result = output(out, {taps.rows, g.channels}, "depthwise_f32");
+  g.out = mutable_rows_of(result, &g.ldc);
+  run_variant(depthwise_f32_table(), variant, "depthwise_f32", g);
+  return result;
+}
+
+Floats pool_array(KernelTable<PoolF32Args> table, const char* op, const Floats& a, const Offsets& starts,
+                  const Offsets& offsets, int64_t channels, const std::string& variant, std::optional<Floats> divisor,
+                  std::optional<Range> rows, std::optional<Floats> out) {
+  check(a.ndim() == 1 && contiguous(a), op, ": a must be a contiguous 1-D array");
+  check(starts.ndim() == 1 && starts.shape(0) >= 1, op, ": starts must be 1-D");
+  const int64_t m = starts.shape(0) - 1;
+  check(starts.at(0) >= 0 && starts.at(m) <= offsets.size(), op, ": starts run outside offsets");
+  for (int64_t i = 0; i < m; ++i) check(starts.at(i) < starts.at(i + 1), op, ": starts must rise");
+  for (int64_t t = 0; t < offsets.size(); ++t)
+    check(offsets.at(t) >= 0 && offsets.at(t) + channels <= a.size(), op, ": an offset runs outside a");
+  PoolF32Args g{};
+  g.a = a.data();
+  g.starts = starts.data();
+  g.offsets = offsets.data();
+  g.channels = channels;
+  g.divisor = vector_of(divisor, m, "pool: divisor");
+  std::tie(g.m_begin, g.m_end) = range_of(rows, m, "pool: rows");
+  Floats result = output(out, {m, channels}, op);
+  g.out = mutable_rows_of(result, &g.ldc);
+  run_variant(table, variant, op, g);
+  return result;
+}
+
+Floats softmax_array(const Floats& x, const std::string& variant, std::optional<Floats> out) {
+  check(x.ndim() == 2 && contiguous(x), "softmax: x must be contiguous and 2-D");
+  Floats result = contiguous_output(out, {x.shape(0), x.shape(1)}, "softmax");
+  run_variant(softmax_table(), variant, "softmax",
+              SoftmaxArgs{x.data(), x.shape(0), x.shape(1), result.mutable_data()});
+  return result;
+}
+
+Floats layer_norm_array(const Floats& x, const std::string& variant, std::optional<Floats> gamma,
+                        std::optional<Floats> beta, float epsilon, std::optional<Floats> out) {
+  check(x.ndim() == 2 && contiguous(x), "layer_norm: x must be contiguous and 2-D");
+  const int64_t n = x.shape(1);
+  Floats result = contiguous_output(out, {x.shape(0), n}, "layer_norm");
+  run_variant(layer_norm_table(), variant, "layer_norm",
+              LayerNormArgs{x.data(), x.shape(0), n, vector_of(gamma, n, "layer_norm: gamma"),
+                            vector_of(beta, n, "layer_norm: beta"), epsilon, result.mutable_data()});
+  return result;
+}
+
+Floats mean_rows_array(const Floats& x, float divisor, const std::string& variant, std::optional<Floats> out) {
+  MeanRowsArgs g{};
+  g.x = rows_of(x, -1, "mean_rows: x", &g.stride);
+  g.rows = x.shape(0);
+  g.n = x.shape(1);
+  g.divisor = divisor;
+  Floats result = contiguous_output(out, {g.n}, "mean_rows");
+  g.out = result.mutable_data();
+  run_variant(mean_rows_table(), variant, "mean_rows", g);
+  return result;
+}
+
+Floats mean_last_array(const Floats& x, float divisor, const std::string& variant, std::optional<Floats> out) {
+  check(x.ndim() == 2 && contiguous(x), "mean_last: x must be contiguous and 2-D");
+  Floats result = contiguous_output(out, {x.shape(0)}, "mean_last");
+  run_variant(mean_last_table(), variant, "mean_last",
+              MeanLastArgs{x.data(), x.shape(0), x.shape(1), divisor, result.mutable_data()});
+  return result;
+}
+
+}  // namespace
+
+void bind_kernels_f32(py::module_& m) {
+  using py::arg;
+  m.def("gemm_f32_pack", gemm_f32_pack_array, arg("w").noconvert(), arg("out").noconvert() = py::none());
+  m.def("gemm_f32", gemm_f32_array, arg("a").noconvert(), arg("packed").noconvert(), arg("n"), py::kw_only(),
+        arg("variant"), arg("k") = 0, arg("offsets").noconvert() = py::none(), arg("pad_row").noconvert() = py::none(),
+        arg("bias").noconvert() = py::none(), arg("residual").noconvert() = py::none(), arg("lo") = -kInf,
+        arg("hi") = kInf, arg("rows") = py::none(), arg("columns") = py::none(), arg("out").noconvert() = py::none());
+  m.def("depthwise_f32", depthwise_f32_array, arg("a").noconvert(), arg("offsets").noconvert(), arg("w").noconvert(),
+        py::kw_only(), arg("variant"), arg("pad_row").noconvert() = py::none(), arg("bias").noconvert() = py::none(),
+        arg("lo") = -kInf, arg("hi") = kInf, arg("rows") = py::none(), arg("out").noconvert() = py::none());
+  const auto pool = [&m](const char* name, KernelTable<PoolF32Args> table) {
+    m.def(
+        name,
+        [name, table](const Floats& a, const Offsets& starts, const Offsets& offsets, int64_t channels,
+                      const std::string& variant, std::optional<Floats> divisor, std::optional<Range> rows,
+                      std::optional<Floats> out) {
+          return pool_array(table, name, a, starts, offsets, channels, variant, divisor, rows, out);
+        },
+        arg("a").noconvert(), arg("starts").noconvert(), arg("offsets").noconvert(), arg("channels"), py::kw_only(),
+        arg("variant"), arg("divisor").noconvert() = py::none(), arg("rows") = py::none(),
+        arg("out").noconvert() = py::none());
+  };
+  pool("pool_max_f32", pool_max_f32_table());
+  pool("pool_avg_f32", pool_avg_f32_table());
+  m.def("softmax", softmax_array, arg("x").noconvert(), py::kw_only(), arg("variant"),
+        arg("out").noconvert() = py::none());
+  m.def("layer_norm", layer_norm_array, arg("x").noconvert(), py::kw_only(), arg("variant"),
+        arg("gamma").noconvert() = py::none(), arg("beta").noconvert() = py::none(), arg("epsilon") = 1e-5f,
+        arg("out").noconvert() = py::none());
+  m.def("mean_rows", mean_rows_array, arg("x").noconvert(), arg("divisor"), py::kw_only(), arg("variant"),
+        arg("out").noconvert() = py::none());
+  m.def("mean_last", mean_last_array, arg("x").noconvert(), arg("divisor"), py::kw_only(), arg("variant"),
+        arg("out").noconvert() = py::none());
+  bind_elementwise(m);
+}
 
 }  // namespace taille

@@ -58,6 +58,9 @@ struct Inferred {
 // Throws std::invalid_argument with op, name and what is wrong.
 Inferred infer(const Graph& graph, Node& node);
 
+// Whether that attribute of that op is a list of Dim (false for what does not exist).
+bool attr_is_dims(std::string_view op, std::string_view key);
+
 // All op names, sorted.
 std::vector<std::string> op_names();
 

@@ -1,0 +1,42 @@
+// Between numpy arrays and what the runtime takes.
+#pragma once
+
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "bindings/bindings.h"
+#include "runtime/model.h"
+
+namespace taille {
+
+inline DType dtype_of(const py::array& array) {
+  return dtype_from_name(py::str(array.dtype().attr("name")).cast<std::string>());
+}
+
+// The inputs of one call, in graph order. Holds the arrays (copies of those that were not contiguous).
+class InputArrays {
+ public:
+  // Throws TypeError or ValueError naming a missing, unknown or mistyped input.
+  InputArrays(const Graph& graph, const py::dict& given);
+
+  std::vector<InputArray> arrays;
+  std::vector<const void*> pointers;
+
+ private:
+  std::vector<py::array> held_;
+};
+
+// New arrays for the outputs of a plan.
+class OutputArrays {
+ public:
+  OutputArrays(const Graph& graph, const Plan& plan);
+  py::list list() const;
+
+  std::vector<void*> pointers;
+
+ private:
+  std::vector<py::array> held_;
+};
+
+}  // namespace taille

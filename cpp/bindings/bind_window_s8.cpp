@@ -1,0 +1,102 @@
+// depthwise_s8, pool_max_u8 and pool_avg_u8.
+#include "bindings/bind_kernels_int8.h"
+#include "bindings/kernel_call.h"
+#include "kernels/depthwise.h"
+#include "kernels/pool.h"
+
+namespace taille {
+namespace {
+
+using Range = std::optional<std::pair<int64_t, int64_t>>;
+
+std::pair<int64_t, int64_t> rows_of(const char* op, const Range& range, int64_t m) {
+  const auto [begin, end] = range.value_or(std::pair<int64_t, int64_t>(0, m));
+  check(0 <= begin && begin <= end && end <= m, op, ": m_range (", begin, ", ", end, ") is not inside 0 .. ", m);
+  return {begin, end};
+}
+
+py::array depthwise_s8(const Array<uint8_t>& a, const Array<int8_t>& w, const Array<int32_t>& offset,
+                       const Array<float>& scale, const Array<float>& bias, const Array<int32_t>& offsets,
+                       const std::string& variant, const std::optional<Array<uint8_t>>& pad_row, float lo, float hi,
+                       const Range& m_range, const py::array& out, int64_t repeats) {
+  check(w.ndim() == 2 && offsets.ndim() == 2 && offsets.shape(1) == w.shape(0),
+        "depthwise_s8: w must be (taps, channels) and offsets (m, taps)");
+  DepthwiseS8Args g{};
+  g.taps = w.shape(0);
+  g.channels = w.shape(1);
+  check(offset.size() == g.channels && scale.size() == g.channels && bias.size() == g.channels,
+        "depthwise_s8: offset, scale and bias must have ", g.channels, " elements");
+  const bool out_f32 = py::isinstance<Array<float>>(out);
+  check(out_f32 || py::isinstance<Array<uint8_t>>(out), "depthwise_s8: out must be C-contiguous uint8 or float32");
+  check(out.ndim() == 2 && out.shape(0) >= offsets.shape(0) && out.shape(1) >= g.channels,
+        "depthwise_s8: out must be at least (", offsets.shape(0), ", ", g.channels, ")");
+  check(lo <= hi && (out_f32 || (lo >= 0 && hi <= 255)),
+        "depthwise_s8: lo and hi must be in order, and in 0 .. 255 for uint8");
+  check_offsets("depthwise_s8", offsets, a.size(), g.channels, pad_row ? pad_row->size() : 0);
+  std::tie(g.m_begin, g.m_end) = rows_of("depthwise_s8", m_range, offsets.shape(0));
+  g.a = a.data();
+  g.offsets = offsets.data();
+  g.pad_row = pad_row ? pad_row->data() : nullptr;
+  g.w = w.data();
+  g.offset = offset.data();
+  g.scale = scale.data();
+  g.bias = bias.data();
+  g.lo = lo;
+  g.hi = hi;
+  py::array rows = out;
+  g.out = rows.mutable_data();
+  g.ldc = out.shape(1);
+  g.out_f32 = out_f32;
+  run_variant("depthwise_s8", depthwise_s8_table(), variant, g, repeats);
+  return rows;
+}
+
+PoolU8Args pool_args(const char* op, const Array<uint8_t>& a, const Array<int32_t>& starts,
+                     const Array<int32_t>& offsets, const Range& m_range, int64_t channels, Array<uint8_t>& out) {
+  const int64_t m = starts.size() - 1;
+  check(m >= 0 && starts.data()[0] >= 0 && starts.data()[m] <= offsets.size(), op, ": starts must index offsets");
+  for (int64_t i = 0; i < m; ++i) check(starts.data()[i] < starts.data()[i + 1], op, ": pixel ", i, " covers no input");
+  check(out.ndim() == 2 && out.shape(0) >= m && out.shape(1) >= channels, op, ": out must be at least (", m, ", ",
+        channels, ")");
+  check_offsets(op, offsets, a.size(), channels, 0);
+  const auto [begin, end] = rows_of(op, m_range, m);
+  return {a.data(),           starts.data(), offsets.data(), channels, begin,  end,
+          out.mutable_data(), out.shape(1),  nullptr,        nullptr,  nullptr};
+}
+
+Array<uint8_t> pool_max_u8(const Array<uint8_t>& a, const Array<int32_t>& starts, const Array<int32_t>& offsets,
+                           int64_t channels, const std::string& variant, Array<uint8_t> out, const Range& m_range) {
+  const PoolU8Args g = pool_args("pool_max_u8", a, starts, offsets, m_range, channels, out);
+  run_variant("pool_max_u8", pool_max_u8_table(), variant, g);
+  return out;
+}
+
+Array<uint8_t> pool_avg_u8(const Array<uint8_t>& a, const Array<int32_t>& starts, const Array<int32_t>& offsets,
+                           int64_t channels, const Array<float>& multiplier, const Array<float>& bias,
+                           const std::string& variant, Array<uint8_t> out, const Range& m_range) {
+  PoolU8Args g = pool_args("pool_avg_u8", a, starts, offsets, m_range, channels, out);
+  check(multiplier.size() == starts.size() - 1 && bias.size() == multiplier.size(),
+        "pool_avg_u8: multiplier and bias must have ", starts.size() - 1, " elements");
+  g.multiplier = multiplier.data();
+  g.bias = bias.data();
+  run_variant("pool_avg_u8", pool_avg_u8_table(), variant, g);
+  return out;
+}
+
+}  // namespace
+
+void bind_window_s8(py::module_& m) {
+  using namespace py::literals;
+  const auto no_copy = [](const char* name) { return py::arg(name).noconvert(); };
+  m.def("depthwise_s8", &depthwise_s8, no_copy("a"), no_copy("w"), no_copy("offset"), no_copy("scale"), no_copy("bias"),
+        no_copy("offsets"), py::kw_only(), "variant"_a, no_copy("pad_row") = py::none(), "lo"_a = 0.0f, "hi"_a = 255.0f,
+        "m_range"_a = py::none(), "out"_a, "repeats"_a = 1,
+        "One row of the depthwise_s8 table; see depthwise.h. The dtype of out (uint8, float32) chooses the epilogue.");
+  m.def("pool_max_u8", &pool_max_u8, no_copy("a"), no_copy("starts"), no_copy("offsets"), "channels"_a, py::kw_only(),
+        "variant"_a, no_copy("out"), "m_range"_a = py::none(), "One row of the pool_max_u8 table; see pool.h.");
+  m.def("pool_avg_u8", &pool_avg_u8, no_copy("a"), no_copy("starts"), no_copy("offsets"), "channels"_a,
+        no_copy("multiplier"), no_copy("bias"), py::kw_only(), "variant"_a, no_copy("out"), "m_range"_a = py::none(),
+        "One row of the pool_avg_u8 table; see pool.h.");
+}
+
+}  // namespace taille

@@ -1,0 +1,95 @@
+// Checks and pointers for the bindings of single float kernels.
+#pragma once
+
+#include <algorithm>
+#include <optional>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "base/error.h"
+#include "base/isa.h"
+#include "bindings/bindings.h"
+#include "kernels/kernel_table.h"
+
+namespace taille {
+
+using Floats = py::array_t<float>;
+using Offsets = Array<int32_t>;
+using Range = std::pair<int64_t, int64_t>;
+
+void bind_elementwise(py::module_& m);
+
+// Runs the row of that name without the GIL; IsaError where this CPU lacks it.
+template <class Args>
+void run_variant(KernelTable<Args> table, const std::string& variant, const char* op, const Args& args) {
+  for (const auto& row : table)
+    if (variant == row.name) {
+      require_isa(row.required);
+      py::gil_scoped_release nogil;
+      return row.run(args);
+    }
+  throw std::invalid_argument(concat(op, ": no variant '", variant, "'"));
+}
+
+inline bool contiguous(const Floats& x) { return (x.flags() & py::array::c_style) != 0; }
+
+// The rows of a 2-D array whose last dimension is contiguous; *stride in floats. columns < 0: any.
+inline const float* rows_of(const Floats& x, int64_t columns, const char* what, int64_t* stride) {
+  check(x.ndim() == 2, what, " must be 2-D, got ", x.ndim(), "-D");
+  check(columns < 0 || x.shape(1) == columns, what, " must have ", columns, " columns, got ", x.shape(1));
+  const int64_t item = sizeof(float);
+  check(x.shape(1) <= 1 || x.strides(1) == item, what, " must be contiguous in its last dimension");
+  check(x.strides(0) % item == 0, what, ": the row stride must be whole floats");
+  *stride = x.strides(0) / item;
+  return x.data();
+}
+
+inline float* mutable_rows_of(Floats& x, int64_t* stride) {
+  rows_of(x, -1, "out", stride);
+  return x.mutable_data();
+}
+
+inline const float* vector_of(const std::optional<Floats>& x, int64_t n, const char* what) {
+  if (!x) return nullptr;
+  check(x->ndim() == 1 && x->shape(0) == n && contiguous(*x), what, " must be contiguous with ", n, " elements");
+  return x->data();
+}
+
+inline Floats output(const std::optional<Floats>& out, const std::vector<int64_t>& shape, const char* what) {
+  if (!out) return Floats(shape);
+  check(out->ndim() == static_cast<int64_t>(shape.size()) && std::equal(shape.begin(), shape.end(), out->shape()), what,
+        ": out has the wrong shape");
+  return *out;
+}
+
+inline Floats contiguous_output(const std::optional<Floats>& out, const std::vector<int64_t>& shape, const char* what) {
+  if (out) check(contiguous(*out), what, ": out must be contiguous");
+  return output(out, shape, what);
+}
+
+inline Range range_of(const std::optional<Range>& range, int64_t n, const char* what) {
+  if (!range) return {0, n};
+  check(0 <= range->first && range->first <= range->second && range->second <= n, what, " must lie in 0 .. ", n);
+  return *range;
+}
+
+struct Taps {
+  int64_t rows, taps;
+};
+
+// Checks that every tap of `k` floats lies in a flat `a`, and that there is a pad row where one is needed.
+inline Taps taps_of(const Offsets& offsets, const Floats& a, const std::optional<Floats>& pad_row, int64_t k,
+                    const char* what) {
+  check(offsets.ndim() == 2, what, ": offsets must be 2-D (rows, taps)");
+  check(a.ndim() == 1 && contiguous(a), what, ": with offsets, a must be a contiguous 1-D array");
+  check(k > 0, what, ": with offsets, k must be given");
+  vector_of(pad_row, k, "pad_row");
+  const int32_t* p = offsets.data();
+  for (int64_t i = 0; i < offsets.size(); ++i)
+    check(p[i] < 0 ? pad_row.has_value() : p[i] + k <= a.size(), what, ": offset ", p[i], " runs outside a");
+  return {offsets.shape(0), offsets.shape(1)};
+}
+
+}  // namespace taille

@@ -1,0 +1,254 @@
+#include "graph/quantize.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "base/error.h"
+#include "graph/rewrite.h"
+
+namespace taille {
+
+namespace {
+
+constexpr double kInf = std::numeric_limits<double>::infinity();
+constexpr int64_t kMaxDepth = 66311;
+
+// Keeps its input's scale: data is only moved or selected.
+bool keeps_scale(const Node& node) {
+  const std::string& op = node.op;
+  if (op == "pad") return node.attr<double>("value") == 0;  // zero is exact at every scale
+  return op == "reshape" || op == "permute" || op == "slice" || op == "expand" || op == "max_pool2d";
+}
+
+// Element-wise functions that a table of 256 bytes replaces.
+double apply(const std::string& op, double x) {
+  auto sigmoid = [](double v) { return 1 / (1 + std::exp(-v)); };
+  if (op == "gelu") return 0.5 * x * (1 + std::erf(x / std::sqrt(2.0)));
+  if (op == "gelu_tanh") return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+  if (op == "tanh") return std::tanh(x);
+  if (op == "sigmoid") return sigmoid(x);
+  if (op == "silu") return x * sigmoid(x);
+  if (op == "hardswish") return x * std::clamp(x + 3, 0.0, 6.0) / 6;
+  if (op == "hardsigmoid") return std::clamp(x + 3, 0.0, 6.0) / 6;
+  return std::numeric_limits<double>::quiet_NaN();
+}
+
+bool has_table(const std::string& op) { return !std::isnan(apply(op, 0.5)); }
+
+struct QuantizedWeight {
+  std::shared_ptr<Tensor> values, scale;
+  double sqnr_db;
+};
+
+QuantizedWeight quantize_weight(const Tensor& w) {
+  const int64_t rows = w.dims[0], row = w.count() / rows;
+  QuantizedWeight q{std::make_shared<Tensor>(DType::s8, w.dims),
+                    std::make_shared<Tensor>(DType::f32, std::vector<int64_t>{rows}), 0};
+  double signal = 0, noise = 0;
+  for (int64_t n = 0; n < rows; ++n) {
+    const float* x = w.as<float>() + n * row;
+    float most = 0;
+    for (int64_t i = 0; i < row; ++i) most = std::max(most, std::abs(x[i]));
+    const float scale = most > 0 ? most / 127 : 1;
+    q.scale->as<float>()[n] = scale;
+    for (int64_t i = 0; i < row; ++i) {
+      const float v = std::clamp(std::nearbyint(x[i] / scale), -127.0f, 127.0f);
+      q.values->as<int8_t>()[n * row + i] = static_cast<int8_t>(v);
+      signal += static_cast<double>(x[i]) * x[i];
+      noise += std::pow(static_cast<double>(x[i]) - static_cast<double>(v) * scale, 2);
+    }
+  }
+  q.sqnr_db = noise > 0 ? 10 * std::log10(signal / noise) : kInf;
+  return q;
+}
+
+class Quantizer {
+ public:
+  Quantizer(const Graph& g, const Ranges& ranges, const std::set<std::string>& ignore,
+            std::vector<QuantizeReport>* report)
+      : r_(g), ranges_(ranges), ignore_(ignore), report_(report), u8_(g.values.size(), kNone), f32_(u8_) {}
+
+  Graph run() {
+    decide();
+    for (size_t n = 0; n < r_.from.nodes.size(); ++n) rewrite(n);
+    for (ValueId o : r_.from.outputs) float_form(o);
+    return r_.finish();
+  }
+
+ private:
+  Rewriter r_;
+  const Ranges& ranges_;
+  const std::set<std::string>& ignore_;
+  std::vector<QuantizeReport>* report_;
+  std::vector<ValueId> u8_, f32_;   // new values in each form, by old value
+  std::vector<char> int8_;          // per node: a linear or convolution that runs in int8
+  std::vector<char> u8_out_;        // per node: gives uint8
+  std::vector<std::string> why_;
+
+  const Value& value(ValueId old) const { return r_.from.value(old); }
+  static size_t at(ValueId v) { return static_cast<size_t>(v); }
+
+  const Range* range(ValueId old) const {
+    auto it = ranges_.find(value(old).name);
+    return it == ranges_.end() ? nullptr : &it->second;
+  }
+
+  // "" where the node can run in int8, else why not; "-" for nodes without weights.
+  std::string obstacle(const Node& node) const {
+    if (node.op != "linear" && node.op != "conv2d") return "-";
+    if (ignore_.contains(node.name)) return "ignored by request";
+    if (value(node.inputs[1]).dtype != DType::f32) return "already quantised";
+    const Tensor& w = *value(node.inputs[1]).constant;
+    if (w.count() / std::max<int64_t>(1, w.dims[0]) > kMaxDepth) return "too deep for exact int32 sums";
+    if (!range(node.inputs[0])) return "no calibrated range of the input";
+    return "";
+  }
+
+  bool requantises(const Node& node) const {
+    if (!range(node.output)) return false;
+    if (node.op == "add") return value(node.inputs[0]).shape == value(node.inputs[1]).shape;
+    if (node.op == "mean") return value(node.inputs[0]).shape.size() == 4 &&
+                                  node.attr<std::vector<int64_t>>("axes") == std::vector<int64_t>{1, 2};
+    return node.op == "concat" || node.op == "avg_pool2d" || node.op == "adaptive_avg_pool2d" || node.op == "clamp" ||
+           has_table(node.op);
+  }
+
+  // Forward: which values could be uint8 (made by an int8 layer, or passed on from such). Backward: which of them
+  // somebody wants so.
+  void decide() {
+    const auto& nodes = r_.from.nodes;
+    int8_.assign(nodes.size(), 0);
+    u8_out_.assign(nodes.size(), 0);
+    why_.resize(nodes.size());
+    std::vector<char> available(r_.from.values.size(), 0), wanted(r_.from.values.size(), 0), fixed(wanted);
+    for (ValueId i : r_.from.inputs) available[at(i)] = value(i).dtype == DType::f32 && range(i);
+    for (ValueId o : r_.from.outputs) fixed[at(o)] = 1;  // outputs are float32, made without a detour
+    std::vector<char> able(nodes.size(), 0);
+    for (size_t n = 0; n < nodes.size(); ++n) {
+      const Node& node = nodes[n];
+      why_[n] = obstacle(node);
+      int8_[n] = why_[n].empty();
+      if (int8_[n]) {
+        able[n] = range(node.output) != nullptr;
+      } else if (value(node.output).dtype == DType::f32 && (keeps_scale(node) || requantises(node))) {
+        able[n] = std::all_of(node.inputs.begin(), node.inputs.end(),
+                              [&](ValueId i) { return i != kNone && available[at(i)]; });
+      }
+      available[at(node.output)] = able[n];
+    }
+    for (size_t n = nodes.size(); n-- > 0;) {
+      const Node& node = nodes[n];
+      u8_out_[n] = able[n] && wanted[at(node.output)] && !fixed[at(node.output)];
+      if (int8_[n]) wanted[at(node.inputs[0])] = 1;
+      if (int8_[n] && u8_out_[n] && node.has_input(3)) wanted[at(node.inputs[3])] = 1;
+      if (!int8_[n] && u8_out_[n])
+        for (ValueId i : node.inputs) wanted[at(i)] = 1;
+    }
+  }
+
+  // The float32 (or integer) form of an old value; dequantised where only the uint8 form exists.
+  ValueId float_form(ValueId old) {
+    if (old == kNone) return kNone;
+    ValueId& now = f32_[at(old)];
+    if (now == kNone && u8_[at(old)] != kNone && !r_.is_mapped(old)) {
+      const Node origin = origin_of(old);
+      now = r_.emit("dequantize", {u8_[at(old)]}, {}, origin, ".dequantize");
+      r_.alias(old, now);
+    }
+    if (now == kNone) now = r_.map(old);
+    return now;
+  }
+
+  ValueId byte_form(ValueId old) {
+    ValueId& now = u8_[at(old)];
+    if (now == kNone) {
+      const Range* given = range(old);
+      check(given != nullptr, "value '", value(old).name, "' has no calibrated range");
+      const ValueId x = r_.map(old);
+      now = r_.emit("quantize", {x}, {}, origin_of(old), ".quantize", quant_of(*given));
+    }
+    return now;
+  }
+
+  Node origin_of(ValueId old) const {
+    Node origin;
+    origin.name = value(old).name;
+    return origin;
+  }
+
+  void rewrite(size_t n) {
+    const Node& node = r_.from.nodes[n];
+    if (int8_[n]) return layer(n);
+    if (report_ && why_[n] != "-") report_->push_back({node.name, node.op, "float32", why_[n], 0});
+    if (u8_out_[n]) return byte_node(node);
+    for (ValueId i : node.inputs) float_form(i);
+    r_.copy(node);
+  }
+
+  void layer(size_t n) {
+    const Node& node = r_.from.nodes[n];
+    const QuantizedWeight q = quantize_weight(*value(node.inputs[1]).constant);
+    const std::string& weight_name = value(node.inputs[1]).name;
+    std::vector<ValueId> inputs(5, kNone);
+    inputs[0] = byte_form(node.inputs[0]);
+    inputs[1] = r_.constant(weight_name + ".int8", q.values);
+    if (node.has_input(2)) inputs[2] = r_.map(node.inputs[2]);
+    if (node.has_input(3)) inputs[3] = u8_out_[n] ? byte_form(node.inputs[3]) : float_form(node.inputs[3]);
+    inputs[4] = r_.constant(weight_name + ".scale", q.scale);
+    Attrs attrs = node.attrs;
+    attrs["dtype"] = std::string(u8_out_[n] ? "uint8" : "float32");
+    std::optional<Quant> quant;
+    if (u8_out_[n]) quant = quant_of(*range(node.output));
+    const ValueId now = r_.emit(node.op, std::move(inputs), std::move(attrs), node, "", quant);
+    if (u8_out_[n])
+      u8_[at(node.output)] = now;
+    else
+      r_.alias(node.output, now);
+    if (report_) report_->push_back({node.name, node.op, "int8", "", q.sqnr_db});
+  }
+
+  void byte_node(const Node& node) {
+    std::vector<ValueId> inputs;
+    for (ValueId i : node.inputs) inputs.push_back(byte_form(i));
+    const Quant in = *r_.out.value(inputs[0]).quant;
+    const Quant quant = keeps_scale(node) ? in : quant_of(*range(node.output));
+    if (has_table(node.op)) {
+      inputs.push_back(r_.constant(node.name + ".table", table_of(node.op, in, quant)));
+      u8_[at(node.output)] = r_.emit("lookup", std::move(inputs), {}, node, "", quant);
+      return;
+    }
+    u8_[at(node.output)] = r_.emit(node.op, std::move(inputs), node.attrs, node, "", quant);
+  }
+
+  static TensorPtr table_of(const std::string& op, Quant in, Quant out) {
+    auto table = std::make_shared<Tensor>(DType::u8, std::vector<int64_t>{256});
+    for (int i = 0; i < 256; ++i) {
+      const double y = apply(op, (i - in.zero_point) * static_cast<double>(in.scale));
+      table->as<uint8_t>()[i] =
+          static_cast<uint8_t>(std::clamp(std::nearbyint(y / out.scale) + out.zero_point, 0.0, 255.0));
+    }
+    return table;
+  }
+};
+
+}  // namespace
+
+Quant quant_of(Range range) {
+  check(std::isfinite(range.lo) && std::isfinite(range.hi) && range.lo <= range.hi, "the range [", range.lo, ", ",
+        range.hi, "] is not finite and ordered");
+  const float lo = std::min(range.lo, 0.0f), hi = std::max(range.hi, 0.0f);
+  const float scale = (hi - lo) / 255;
+  if (!(scale >= std::numeric_limits<float>::min())) return {1, 0};
+  return {scale, std::clamp(static_cast<int32_t>(std::nearbyint(-lo / scale)), 0, 255)};
+}
+
+Graph quantize(const Graph& graph, const Ranges& ranges, const std::set<std::string>& ignore,
+               std::vector<QuantizeReport>* report) {
+  for (const std::string& name : ignore)
+    check(std::any_of(graph.nodes.begin(), graph.nodes.end(), [&](const Node& n) { return n.name == name; }),
+          "ignore names '", name, "', but the graph has no such node");
+  return Quantizer(graph, ranges, ignore, report).run();
+}
+
+}  // namespace taille

@@ -1,0 +1,9 @@
+#include "kernels/vec16_avx512.h"
+// The vocabulary comes first.
+#include "kernels/depthwise_f32_impl.h"
+
+namespace taille {
+
+void depthwise_f32_avx512(const DepthwiseF32Args& g) { depthwise_f32_run(g); }
+
+}  // namespace taille

@@ -1,0 +1,51 @@
+#include "kernels/gemm_s8.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace taille {
+
+void gemm_s8_avx512vnni(const GemmS8Args&);
+void gemm_s8_avx512(const GemmS8Args&);
+void gemm_s8_avx2(const GemmS8Args&);
+void gemm_s8_portable(const GemmS8Args&);
+void gemm_s8_reference(const GemmS8Args&);
+
+namespace {
+
+constexpr int64_t kPanel = 64;
+constexpr int64_t kGatherRows = 48;
+
+int64_t round_up(int64_t x, int64_t unit) { return (x + unit - 1) / unit * unit; }
+
+}  // namespace
+
+int64_t gemm_s8_packed_bytes(int64_t n, int64_t k_total) { return round_up(n, 16) * round_up(k_total, 4); }
+
+// Gathered rows, and room for the last vector store to run over.
+int64_t gemm_s8_scratch_bytes(int64_t k_total) { return kGatherRows * round_up(k_total, 4) + 64; }
+
+void gemm_s8_pack(const int8_t* w, int64_t n, int64_t k_total, int8_t* packed) {
+  const int64_t padded = round_up(k_total, 4);
+  std::memset(packed, 0, static_cast<size_t>(gemm_s8_packed_bytes(n, k_total)));
+  for (int64_t j = 0; j < n; ++j) {
+    const int64_t panel = j / kPanel * kPanel, width = std::min(kPanel, round_up(n - panel, 16));
+    int8_t* column = packed + panel * padded + (j - panel) * 4;
+    for (int64_t p = 0; p < k_total; ++p) column[p / 4 * width * 4 + p % 4] = w[j * k_total + p];
+  }
+}
+
+KernelTable<GemmS8Args> gemm_s8_table() {
+  static constexpr KernelRow<GemmS8Args> rows[] = {
+#if defined(__x86_64__)
+      {"avx512vnni", Isa::avx512vnni, gemm_s8_avx512vnni},
+      {"avx512", Isa::avx512, gemm_s8_avx512},
+      {"avx2", Isa::avx2, gemm_s8_avx2},
+#endif
+      {"portable", Isa::portable, gemm_s8_portable},
+      {"reference", Isa::portable, gemm_s8_reference},
+  };
+  return rows;
+}
+
+}  // namespace taille

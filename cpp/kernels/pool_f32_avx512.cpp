@@ -1,0 +1,10 @@
+#include "kernels/vec16_avx512.h"
+// The vocabulary comes first.
+#include "kernels/pool_f32_impl.h"
+
+namespace taille {
+
+void pool_max_f32_avx512(const PoolF32Args& g) { pool_run<PoolMax>(g); }
+void pool_avg_f32_avx512(const PoolF32Args& g) { pool_run<PoolAvg>(g); }
+
+}  // namespace taille

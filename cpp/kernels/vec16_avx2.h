@@ -1,0 +1,140 @@
+// The vector vocabulary for AVX2: 16 float lanes in two registers. See vec16_portable.h for what each word means.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+namespace {
+
+constexpr int kVectorsLive = 4;  // V16 accumulators that fit in registers beside their operands
+// Tiles of a matrix product: the widest in vectors, and the most rows by width. At least 8 accumulators hide the
+// latency of fma; rows need a general register each.
+constexpr int kTileVectors = 1;
+constexpr int kTileRows[] = {0, 6};
+
+struct V16 {
+  __m256 lo, hi;
+};
+struct M16 {
+  __m256 lo, hi;
+};
+
+inline __m256 first_lanes(int64_t n) {
+  const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+  return _mm256_castsi256_ps(_mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)), lane));
+}
+
+inline V16 splat(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
+inline V16 load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
+inline V16 load_n(const float* p, int64_t n, V16 fill) {
+  const __m256 lo = first_lanes(n);
+  const __m256 hi = first_lanes(n - 8);
+  return {_mm256_blendv_ps(fill.lo, _mm256_maskload_ps(p, _mm256_castps_si256(lo)), lo),
+          _mm256_blendv_ps(fill.hi, _mm256_maskload_ps(p + 8, _mm256_castps_si256(hi)), hi)};
+}
+inline void store(float* p, V16 a) {
+  _mm256_storeu_ps(p, a.lo);
+  _mm256_storeu_ps(p + 8, a.hi);
+}
+inline void store_n(float* p, V16 a, int64_t n) {
+  _mm256_maskstore_ps(p, _mm256_castps_si256(first_lanes(n)), a.lo);
+  _mm256_maskstore_ps(p + 8, _mm256_castps_si256(first_lanes(n - 8)), a.hi);
+}
+
+inline V16 operator+(V16 a, V16 b) { return {_mm256_add_ps(a.lo, b.lo), _mm256_add_ps(a.hi, b.hi)}; }
+inline V16 operator-(V16 a, V16 b) { return {_mm256_sub_ps(a.lo, b.lo), _mm256_sub_ps(a.hi, b.hi)}; }
+inline V16 operator*(V16 a, V16 b) { return {_mm256_mul_ps(a.lo, b.lo), _mm256_mul_ps(a.hi, b.hi)}; }
+inline V16 operator/(V16 a, V16 b) { return {_mm256_div_ps(a.lo, b.lo), _mm256_div_ps(a.hi, b.hi)}; }
+inline V16 fma(V16 a, V16 b, V16 c) { return {_mm256_fmadd_ps(a.lo, b.lo, c.lo), _mm256_fmadd_ps(a.hi, b.hi, c.hi)}; }
+inline V16 sqrt(V16 a) { return {_mm256_sqrt_ps(a.lo), _mm256_sqrt_ps(a.hi)}; }
+inline V16 min(V16 a, V16 b) { return {_mm256_min_ps(a.lo, b.lo), _mm256_min_ps(a.hi, b.hi)}; }
+inline V16 max(V16 a, V16 b) { return {_mm256_max_ps(a.lo, b.lo), _mm256_max_ps(a.hi, b.hi)}; }
+
+inline V16 negate(V16 a) {
+  const __m256 bit = _mm256_set1_ps(-0.0f);
+  return {_mm256_xor_ps(a.lo, bit), _mm256_xor_ps(a.hi, bit)};
+}
+inline V16 absolute(V16 a) {
+  const __m256 bit = _mm256_set1_ps(-0.0f);
+  return {_mm256_andnot_ps(bit, a.lo), _mm256_andnot_ps(bit, a.hi)};
+}
+inline V16 copy_sign(V16 magnitude, V16 sign) {
+  const __m256 bit = _mm256_set1_ps(-0.0f);
+  const V16 m = absolute(magnitude);
+  return {_mm256_or_ps(m.lo, _mm256_and_ps(bit, sign.lo)), _mm256_or_ps(m.hi, _mm256_and_ps(bit, sign.hi))};
+}
+
+inline M16 less(V16 a, V16 b) { return {_mm256_cmp_ps(a.lo, b.lo, _CMP_LT_OQ), _mm256_cmp_ps(a.hi, b.hi, _CMP_LT_OQ)}; }
+inline M16 less_equal(V16 a, V16 b) {
+  return {_mm256_cmp_ps(a.lo, b.lo, _CMP_LE_OQ), _mm256_cmp_ps(a.hi, b.hi, _CMP_LE_OQ)};
+}
+inline M16 is_nan(V16 a) { return {_mm256_cmp_ps(a.lo, a.lo, _CMP_UNORD_Q), _mm256_cmp_ps(a.hi, a.hi, _CMP_UNORD_Q)}; }
+inline M16 both(M16 a, M16 b) { return {_mm256_and_ps(a.lo, b.lo), _mm256_and_ps(a.hi, b.hi)}; }
+inline V16 select(M16 m, V16 a, V16 b) {
+  return {_mm256_blendv_ps(b.lo, a.lo, m.lo), _mm256_blendv_ps(b.hi, a.hi, m.hi)};
+}
+
+inline __m256 add_exponent(__m256 a, __m256 n) {
+  const __m256i shifted = _mm256_slli_epi32(_mm256_castps_si256(n), 23);
+  return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(a), shifted));
+}
+inline V16 add_exponent(V16 a, V16 n) { return {add_exponent(a.lo, n.lo), add_exponent(a.hi, n.hi)}; }
+inline void split_exponent(__m256 x, __m256& mantissa, __m256& exponent) {
+  const __m256i bits = _mm256_castps_si256(x);
+  const __m256i e = _mm256_srai_epi32(_mm256_sub_epi32(bits, _mm256_set1_epi32(0x3F3504F3)), 23);
+  mantissa = _mm256_castsi256_ps(_mm256_sub_epi32(bits, _mm256_slli_epi32(e, 23)));
+  exponent = _mm256_cvtepi32_ps(e);
+}
+inline void split_exponent(V16 x, V16& mantissa, V16& exponent) {
+  split_exponent(x.lo, mantissa.lo, exponent.lo);
+  split_exponent(x.hi, mantissa.hi, exponent.hi);
+}
+
+// to[d*width + j] = from[j*stride + d] for 8 x 8: pairs, quadruples, halves
+inline void transpose8(const __m256 (&row)[8], float* to, int64_t width, int64_t count) {
+  __m256 pair[8], quad[8];
+#pragma GCC unroll 4
+  for (int i = 0; i < 8; i += 2) {
+    pair[i] = _mm256_unpacklo_ps(row[i], row[i + 1]);
+    pair[i + 1] = _mm256_unpackhi_ps(row[i], row[i + 1]);
+  }
+#pragma GCC unroll 2
+  for (int i = 0; i < 8; i += 4) {
+    quad[i] = _mm256_shuffle_ps(pair[i], pair[i + 2], 0x44);
+    quad[i + 1] = _mm256_shuffle_ps(pair[i], pair[i + 2], 0xEE);
+    quad[i + 2] = _mm256_shuffle_ps(pair[i + 1], pair[i + 3], 0x44);
+    quad[i + 3] = _mm256_shuffle_ps(pair[i + 1], pair[i + 3], 0xEE);
+  }
+#pragma GCC unroll 8
+  for (int d = 0; d < 8; ++d) {
+    const __m256 column = _mm256_permute2f128_ps(quad[d % 4], quad[d % 4 + 4], d < 4 ? 0x20 : 0x31);
+    if (d < count) _mm256_storeu_ps(to + d * width, column);
+  }
+}
+inline void transpose16(const float* from, int64_t stride, int64_t rows, int64_t dim, float* to, int64_t width) {
+  for (int64_t d = 0; d < dim; d += 8)
+    for (int64_t half = 0; half < 16; half += 8) {
+      const __m256i lanes = _mm256_castps_si256(first_lanes(dim - d));
+      __m256 row[8];
+#pragma GCC unroll 8
+      for (int j = 0; j < 8; ++j)
+        row[j] = half + j < rows ? _mm256_maskload_ps(from + (half + j) * stride + d, lanes) : _mm256_setzero_ps();
+      transpose8(row, to + d * width + half, width, dim - d);
+    }
+}
+
+inline float reduce_add(V16 a) {
+  const __m256 h = _mm256_add_ps(a.lo, a.hi);
+  const __m128 q = _mm_add_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
+  const __m128 d = _mm_add_ps(q, _mm_movehl_ps(q, q));
+  return _mm_cvtss_f32(_mm_add_ss(d, _mm_movehdup_ps(d)));
+}
+inline float reduce_max(V16 a) {
+  const __m256 h = _mm256_max_ps(a.lo, a.hi);
+  const __m128 q = _mm_max_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
+  const __m128 d = _mm_max_ps(q, _mm_movehl_ps(q, q));
+  return _mm_cvtss_f32(_mm_max_ss(d, _mm_movehdup_ps(d)));
+}
+
+}  // namespace

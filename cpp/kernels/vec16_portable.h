@@ -1,0 +1,155 @@
+// The vector vocabulary: every float kernel but the reference is written once, over 16 lanes of float, and built three
+// times, with one of vec16_{portable,avx2,avx512}.h. Each word is one IEEE operation (or a move, or integer arithmetic
+// on the bits), so all levels give the same bits. Everything lives in an anonymous namespace: a copy built with wide
+// instructions must never be the one that another file links to.
+//
+//   load_n / store_n   the first n lanes (0 <= n <= 16), touching no byte of the others; `fill` gives the others
+//   min, max           a < b ? a : b and a > b ? a : b, so b where either is NaN (what SSE does)
+//   less, less_equal   false where either is NaN
+//   add_exponent       a * 2^k, k the low bits of the float n = 1.5 * 2^23 + k; the result must be normal
+//   split_exponent     x = mantissa * 2^exponent with mantissa in [sqrt(1/2), sqrt(2)), x positive and normal
+//   transpose16        to[d*width + j] = from[j*stride + d] for d < dim, j < rows; 0 for rows <= j < 16
+//   reduce_add, _max   lane i with i+8, then +4, +2, +1
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+namespace {
+
+constexpr int kVectorsLive = 1;  // V16 accumulators that fit in registers beside their operands
+// Tiles of a matrix product: the widest in vectors, and the most rows by width. At least 8 accumulators hide the
+// latency of fma; rows need a general register each.
+constexpr int kTileVectors = 1;
+constexpr int kTileRows[] = {0, 4};
+constexpr int kLanes = 16;
+
+struct V16 {
+  float v[kLanes];
+};
+struct M16 {
+  bool m[kLanes];
+};
+
+template <class F>
+inline V16 per_lane(F f) {
+  V16 r;
+  for (int i = 0; i < kLanes; ++i) r.v[i] = f(i);
+  return r;
+}
+template <class F>
+inline M16 per_lane_mask(F f) {
+  M16 r;
+  for (int i = 0; i < kLanes; ++i) r.m[i] = f(i);
+  return r;
+}
+inline uint32_t bits_of(float x) {
+  uint32_t u;
+  std::memcpy(&u, &x, sizeof u);
+  return u;
+}
+inline float float_of(uint32_t u) {
+  float x;
+  std::memcpy(&x, &u, sizeof x);
+  return x;
+}
+
+inline V16 splat(float x) {
+  return per_lane([=](int) { return x; });
+}
+inline V16 load(const float* p) {
+  return per_lane([=](int i) { return p[i]; });
+}
+inline V16 load_n(const float* p, int64_t n, V16 fill) {
+  return per_lane([&](int i) { return i < n ? p[i] : fill.v[i]; });
+}
+inline void store(float* p, V16 a) {
+  for (int i = 0; i < kLanes; ++i) p[i] = a.v[i];
+}
+inline void store_n(float* p, V16 a, int64_t n) {
+  for (int i = 0; i < n; ++i) p[i] = a.v[i];
+}
+
+inline V16 operator+(V16 a, V16 b) {
+  return per_lane([&](int i) { return a.v[i] + b.v[i]; });
+}
+inline V16 operator-(V16 a, V16 b) {
+  return per_lane([&](int i) { return a.v[i] - b.v[i]; });
+}
+inline V16 operator*(V16 a, V16 b) {
+  return per_lane([&](int i) { return a.v[i] * b.v[i]; });
+}
+inline V16 operator/(V16 a, V16 b) {
+  return per_lane([&](int i) { return a.v[i] / b.v[i]; });
+}
+inline V16 fma(V16 a, V16 b, V16 c) {
+  return per_lane([&](int i) { return std::fma(a.v[i], b.v[i], c.v[i]); });
+}
+inline V16 sqrt(V16 a) {
+  return per_lane([&](int i) { return std::sqrt(a.v[i]); });
+}
+inline V16 min(V16 a, V16 b) {
+  return per_lane([&](int i) { return a.v[i] < b.v[i] ? a.v[i] : b.v[i]; });
+}
+inline V16 max(V16 a, V16 b) {
+  return per_lane([&](int i) { return a.v[i] > b.v[i] ? a.v[i] : b.v[i]; });
+}
+
+inline V16 negate(V16 a) {
+  return per_lane([&](int i) { return -a.v[i]; });
+}
+inline V16 absolute(V16 a) {
+  return per_lane([&](int i) { return std::fabs(a.v[i]); });
+}
+inline V16 copy_sign(V16 magnitude, V16 sign) {
+  return per_lane([&](int i) { return std::copysign(magnitude.v[i], sign.v[i]); });
+}
+
+inline M16 less(V16 a, V16 b) {
+  return per_lane_mask([&](int i) { return a.v[i] < b.v[i]; });
+}
+inline M16 less_equal(V16 a, V16 b) {
+  return per_lane_mask([&](int i) { return a.v[i] <= b.v[i]; });
+}
+inline M16 is_nan(V16 a) {
+  return per_lane_mask([&](int i) { return a.v[i] != a.v[i]; });
+}
+inline M16 both(M16 a, M16 b) {
+  return per_lane_mask([&](int i) { return a.m[i] && b.m[i]; });
+}
+inline V16 select(M16 m, V16 a, V16 b) {
+  return per_lane([&](int i) { return m.m[i] ? a.v[i] : b.v[i]; });
+}
+
+inline V16 add_exponent(V16 a, V16 n) {
+  return per_lane([&](int i) { return float_of(bits_of(a.v[i]) + (bits_of(n.v[i]) << 23)); });
+}
+inline void split_exponent(V16 x, V16& mantissa, V16& exponent) {
+  for (int i = 0; i < kLanes; ++i) {
+    const uint32_t bits = bits_of(x.v[i]);
+    const int32_t e = static_cast<int32_t>(bits - 0x3F3504F3u) >> 23;
+    mantissa.v[i] = float_of(bits - (static_cast<uint32_t>(e) << 23));
+    exponent.v[i] = static_cast<float>(e);
+  }
+}
+
+inline void transpose16(const float* from, int64_t stride, int64_t rows, int64_t dim, float* to, int64_t width) {
+  for (int64_t d = 0; d < dim; ++d)
+    for (int64_t j = 0; j < kLanes; ++j) to[d * width + j] = j < rows ? from[j * stride + d] : 0.0f;
+}
+
+template <class F>
+inline float reduce(V16 a, F f) {
+  for (int half = kLanes / 2; half > 0; half /= 2)
+    for (int i = 0; i < half; ++i) a.v[i] = f(a.v[i], a.v[i + half]);
+  return a.v[0];
+}
+inline float reduce_add(V16 a) {
+  return reduce(a, [](float x, float y) { return x + y; });
+}
+inline float reduce_max(V16 a) {
+  return reduce(a, [](float x, float y) { return x > y ? x : y; });
+}
+
+}  // namespace

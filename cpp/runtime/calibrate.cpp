@@ -1,0 +1,90 @@
+#include "runtime/calibrate.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "base/error.h"
+#include "kernels/quantize.h"
+
+namespace taille {
+
+void TensorStatistics::observe(const std::string& name, const float* x, int64_t n, Isa isa) {
+  if (n == 0) return;
+  float lo = std::numeric_limits<float>::infinity(), hi = -lo;
+  int64_t bad = 0;
+  select_kernel(observe_table(), isa).run({x, n, &lo, &hi, &bad});
+  check(bad == 0, "calibration: '", name, "' has ", bad, " values that are NaN or infinite");
+  lo_ = count_ ? std::min(lo_, lo) : lo;
+  hi_ = count_ ? std::max(hi_, hi) : hi;
+  count_ += n;
+  const double most = std::max(std::abs(static_cast<double>(lo)), std::abs(static_cast<double>(hi)));
+  if (bins_.empty()) {
+    bins_.assign(kBins, 0);
+    reach_ = std::exp2(std::ceil(std::log2(std::max(most, 1e-30))));
+  }
+  if (most > reach_) widen(most);
+  const auto width = 2 * reach_ / kBins;
+  select_kernel(histogram_table(), isa)
+      .run({x, n, static_cast<float>(-reach_), static_cast<float>(1 / width), kBins, bins_.data()});
+}
+
+void TensorStatistics::widen(double reach) {
+  while (reach_ < reach) {
+    std::vector<int64_t> merged(kBins, 0);
+    for (int64_t b = 0; b < kBins; ++b) merged[static_cast<size_t>(b / 2 + kBins / 4)] += bins_[static_cast<size_t>(b)];
+    bins_ = std::move(merged);
+    reach_ *= 2;
+  }
+}
+
+Range TensorStatistics::percentile(double percentile) const {
+  const auto cut = static_cast<int64_t>(static_cast<double>(count_) * (1 - percentile / 100));
+  const double width = 2 * reach_ / kBins;
+  int64_t seen = 0, low = 0, high = kBins - 1;
+  while (low < high && seen + bins_[static_cast<size_t>(low)] <= cut) seen += bins_[static_cast<size_t>(low++)];
+  seen = 0;
+  while (high > low && seen + bins_[static_cast<size_t>(high)] <= cut) seen += bins_[static_cast<size_t>(high--)];
+  const double lo = -reach_ + static_cast<double>(low) * width, hi = -reach_ + static_cast<double>(high + 1) * width;
+  // Never wider than what was seen.
+  return {std::max(lo_, static_cast<float>(lo)), std::min(hi_, static_cast<float>(hi))};
+}
+
+Calibrator::Calibrator(Graph graph, int threads, Isa isa)
+    : model_(std::move(graph), threads, isa), statistics_(model_.graph().values.size()) {}
+
+void Calibrator::run(const Plan& plan, std::span<const void* const> inputs, std::span<void* const> outputs) {
+  const Graph& g = model_.graph();
+  auto observe = [&](ValueId id, const void* data) {
+    const auto at = static_cast<size_t>(id);
+    if (g.values[at].dtype == DType::f32)
+      statistics_[at].observe(g.values[at].name, static_cast<const float*>(data), product(plan.dims[at]), model_.isa());
+  };
+  for (size_t i = 0; i < inputs.size(); ++i) observe(g.inputs[i], inputs[i]);
+  model_.run(plan, inputs, outputs,
+             [&](const Step& step, double, const void* out) { observe(g.nodes[step.node].output, out); });
+  ++batches_;
+}
+
+Ranges Calibrator::ranges(const std::string& method, double percentile) const {
+  check(method == "minmax" || method == "percentile", "calibrator '", method, "'; wanted minmax or percentile");
+  check(percentile > 50 && percentile <= 100, "percentile ", percentile, " is outside (50, 100]");
+  check(batches_ > 0, "the calibration data is empty");
+  const Graph& g = model_.graph();
+  Ranges ranges;
+  auto put = [&](ValueId id, const TensorStatistics& s) {
+    if (!s.empty()) ranges[g.value(id).name] = method == "minmax" ? s.minmax() : s.percentile(percentile);
+  };
+  for (ValueId i : g.inputs) put(i, statistics_[static_cast<size_t>(i)]);
+  for (const Node& node : g.nodes) {
+    // A reshape is a view, not a step: it has its input's range.
+    auto from = node.op == "reshape" ? ranges.find(g.value(node.inputs[0]).name) : ranges.end();
+    if (from != ranges.end())
+      ranges[node.name] = from->second;
+    else
+      put(node.output, statistics_[static_cast<size_t>(node.output)]);
+  }
+  return ranges;
+}
+
+}  // namespace taille

@@ -1,0 +1,54 @@
+// Calibration: the float32 graph runs in the native engine over the user's samples while statistics of every float
+// tensor are gathered in one pass. Memory does not depend on the number of samples: two extremes and one histogram of
+// kBins bins per tensor. The histogram covers [-reach, reach]; where a value lies outside, reach doubles and bins are
+// merged in pairs, so that nothing seen is lost.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "graph/quantize.h"
+#include "runtime/model.h"
+
+namespace taille {
+
+class TensorStatistics {
+ public:
+  static constexpr int64_t kBins = 4096;
+
+  // Throws std::invalid_argument naming the tensor if a value is NaN or infinite.
+  void observe(const std::string& name, const float* x, int64_t n, Isa isa);
+  bool empty() const { return count_ == 0; }
+  Range minmax() const { return {lo_, hi_}; }
+  // The range without the (100 - percentile) % of the values that lie lowest, and as many that lie highest.
+  Range percentile(double percentile) const;
+
+ private:
+  float lo_ = 0, hi_ = 0;
+  double reach_ = 0;
+  int64_t count_ = 0;
+  std::vector<int64_t> bins_;
+
+  void widen(double reach);
+};
+
+class Calibrator {
+ public:
+  // `graph` is optimised float32.
+  Calibrator(Graph graph, int threads, Isa isa);
+
+  Model& model() { return model_; }
+  void run(const Plan& plan, std::span<const void* const> inputs, std::span<void* const> outputs);
+  int64_t batches() const { return batches_; }
+
+  // By value name. method: "minmax" or "percentile". Throws where nothing was run.
+  Ranges ranges(const std::string& method, double percentile) const;
+
+ private:
+  Model model_;
+  std::vector<TensorStatistics> statistics_;  // by value id
+  int64_t batches_ = 0;
+};
+
+}  // namespace taille

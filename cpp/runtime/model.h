@@ -1,0 +1,85 @@
+// A graph made ready to run: one operator per node (weights packed), plans per shape, workspaces for concurrent runs.
+#pragma once
+
+#include <list>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/thread_pool.h"
+#include "graph/graph.h"
+#include "runtime/plan.h"
+
+namespace taille {
+
+struct InputArray {
+  const void* data;  // row-major
+  DType dtype;
+  Dims dims;
+};
+
+struct NodeInfo {
+  std::string name, op, kernel, precision;
+  Shape shape;
+};
+
+class Model {
+ public:
+  // threads = 0: as many as this process was granted. Throws std::invalid_argument naming a node no kernel runs.
+  Model(Graph graph, int threads, Isa isa);
+
+  const Graph& graph() const { return graph_; }
+  int threads() const { return pool_.threads(); }
+  Isa isa() const { return config_.isa; }
+
+  // Checks number, dtype, rank and dimensions (TypeError, std::invalid_argument naming the input) and gives the plan
+  // of these shapes, from the cache (the kMaxPlans last used shapes) where it is known.
+  std::shared_ptr<const Plan> plan_for(std::span<const InputArray> inputs);
+
+  // Told after each node: its step, seconds and output. May be empty.
+  using Hook = std::function<void(const Step& step, double seconds, const void* output)>;
+
+  // Inputs and outputs in graph order. Safe from several threads at once; with a plan seen before and no more
+  // concurrent calls than before it allocates nothing.
+  void run(const Plan& plan, std::span<const void* const> inputs, std::span<void* const> outputs,
+           const Hook& hook = {});
+
+  std::vector<NodeInfo> describe() const;
+  size_t plan_count() const;
+  int64_t arena_bytes() const;  // of all workspaces
+  // Drops plans and workspaces; the next run makes new ones.
+  void release();
+
+  static constexpr size_t kMaxPlans = 32;
+
+ private:
+  struct Workspace {
+    Buffer arena;
+    std::vector<const void*> pointers;
+  };
+  struct CachedPlan {
+    std::vector<Dims> key;
+    std::shared_ptr<const Plan> plan;
+  };
+
+  Graph graph_;
+  ThreadPool pool_;
+  EngineConfig config_;
+  std::vector<OperatorPtr> operators_;
+  mutable std::mutex mutex_;  // guards the two below
+  std::list<CachedPlan> plans_;  // most recently used first
+  std::vector<Workspace> workspaces_;
+  int64_t arena_bytes_ = 0;
+
+  SymbolValues bind_symbols(std::span<const InputArray> inputs) const;
+  Workspace take_workspace(int64_t bytes);
+  void give_back(Workspace workspace);
+};
+
+// The value of a node whose inputs are constants, or null where it cannot be run alone (for constant folding).
+TensorPtr evaluate_node(const Graph& graph, const Node& node);
+
+}  // namespace taille

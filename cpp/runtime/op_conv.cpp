@@ -1,0 +1,330 @@
+// Convolutions: the matrix kernels read rows through an offset table (no im2col); 1x1 without stride is a plain
+// matrix product; one input channel per output channel is the depthwise kernel.
+#include <algorithm>
+
+#include "base/error.h"
+#include "kernels/depthwise.h"
+#include "kernels/gemm_f32.h"
+#include "kernels/gemm_s8.h"
+#include "runtime/epilogue.h"
+#include "runtime/operator.h"
+#include "runtime/window.h"
+
+namespace taille {
+
+namespace {
+
+constexpr int64_t kRowsPerTable = 192;  // output pixels an offset table covers at least, where the batch has them
+constexpr int64_t kRowGrain = 12;
+
+struct ConvGeometry {
+  int64_t out_channels, in_channels, groups, kernel_h, kernel_w;
+  int64_t taps() const { return kernel_h * kernel_w; }
+  int64_t group_in() const { return in_channels / groups; }
+  int64_t group_out() const { return out_channels / groups; }
+  bool depthwise() const { return groups > 1 && groups == in_channels && groups == out_channels; }
+};
+
+ConvGeometry geometry_of(const Graph& g, const Node& node) {
+  const auto& w = g.value(node.inputs[1]).constant->dims;
+  const int64_t groups = node.attr<int64_t>("groups");
+  return {w[0], w[3] * groups, groups, w[1], w[2]};
+}
+
+// What a plan shares with its runs.
+struct ConvPlan {
+  ImageBlocks blocks;
+  std::vector<int32_t> offsets;  // empty: rows are the input's own
+  int parts;
+};
+
+std::shared_ptr<const ConvPlan> plan_conv(const Node& node, const ConvGeometry& geo, const NodeShapes& shapes,
+                                          const EngineConfig& config, bool int8) {
+  const Dims &in = shapes.inputs[0], &out = shapes.output;
+  const Window w = window_of(node, geo.kernel_h, geo.kernel_w);
+  const auto& padding = node.attr<std::vector<int64_t>>("padding");
+  const bool plain = geo.taps() == 1 && w.stride_h == 1 && w.stride_w == 1 &&
+                     std::all_of(padding.begin(), padding.end(), [](int64_t p) { return p == 0; }) && !geo.depthwise();
+  auto plan = std::make_shared<ConvPlan>();
+  plan->blocks = image_blocks(in, out, kRowsPerTable);
+  if (plain)
+    plan->blocks.per_block = std::max<int64_t>(1, plan->blocks.images);
+  else
+    plan->offsets = conv_offsets(w, in, out, plan->blocks);
+  const double macs = static_cast<double>(product(out)) * static_cast<double>(geo.taps() * geo.group_in());
+  plan->parts = worth_forking(config, macs / mac_rate(config.isa, int8) * (geo.depthwise() ? 8 : 1));
+  return plan;
+}
+
+// Runs body(block, m_begin, m_end, thread) over all images: blocks shared out where there are enough, else rows.
+template <class Body>
+void for_rows(const RunContext& c, const ConvPlan& plan, const Body& body) {
+  const int64_t blocks = plan.blocks.blocks();
+  if (blocks >= plan.parts) {
+    split(c.pool, blocks, 1, plan.parts, [&](int64_t begin, int64_t end, int thread) {
+      for (int64_t b = begin; b < end; ++b) body(b, 0, plan.blocks.images_in(b) * plan.blocks.pixels_out, thread);
+    });
+    return;
+  }
+  for (int64_t b = 0; b < blocks; ++b)
+    split(c.pool, plan.blocks.images_in(b) * plan.blocks.pixels_out, kRowGrain, plan.parts,
+          [&](int64_t begin, int64_t end, int thread) { body(b, begin, end, thread); });
+}
+
+class ConvBase : public Operator {
+ public:
+  ConvBase(const Graph& g, const Node& node, const EngineConfig& config)
+      : node_(node), config_(config), geo_(geometry_of(g, node)), residual_(node.has_input(3)) {
+    node_.inputs.clear();
+  }
+
+ protected:
+  Node node_;  // for its attributes
+  EngineConfig config_;
+  ConvGeometry geo_;
+  bool residual_;
+};
+
+class ConvF32 final : public ConvBase {
+ public:
+  ConvF32(const Graph& g, const Node& node, const EngineConfig& config)
+      : ConvBase(g, node, config), kernel_(select_kernel(gemm_f32_table(), config.isa)) {
+    const int64_t depth = geo_.taps() * geo_.group_in();
+    group_floats_ = gemm_f32_packed_floats(geo_.group_out(), depth);
+    packed_ = Buffer(static_cast<size_t>(group_floats_ * geo_.groups) * sizeof(float));
+    const float* w = g.value(node.inputs[1]).constant->as<float>();
+    for (int64_t i = 0; i < geo_.groups; ++i)
+      gemm_f32_pack(w + i * geo_.group_out() * depth, depth, 1, geo_.group_out(), depth,
+                    packed_.data<float>() + i * group_floats_);
+    if (node.has_input(2)) bias_ = g.value(node.inputs[2]).constant;
+    pad_ = Buffer(static_cast<size_t>(geo_.group_in()) * sizeof(float));
+    lo_ = static_cast<float>(node.attr<double>("lo"));
+    hi_ = static_cast<float>(node.attr<double>("hi"));
+  }
+
+  std::string kernel() const override { return kernel_.name; }
+
+  Planned plan(const NodeShapes& shapes) const override {
+    auto plan = plan_conv(node_, geo_, shapes, config_, false);
+    return {[this, plan](const RunContext& c) { run(c, *plan); }, 0};
+  }
+
+ private:
+  const KernelRow<GemmF32Args>& kernel_;
+  Buffer packed_, pad_;
+  int64_t group_floats_ = 0;
+  TensorPtr bias_;
+  float lo_ = 0, hi_ = 0;
+
+  void run(const RunContext& c, const ConvPlan& plan) const {
+    GemmF32Args args{};
+    args.lda = geo_.in_channels;
+    args.offsets = plan.offsets.empty() ? nullptr : plan.offsets.data();
+    args.taps = geo_.taps();
+    args.pad_row = pad_.data<float>();
+    args.k = geo_.group_in();
+    args.n = args.n_end = geo_.group_out();
+    args.residual_stride = args.ldc = geo_.out_channels;
+    args.lo = lo_;
+    args.hi = hi_;
+    for_rows(c, plan, [&](int64_t block, int64_t m_begin, int64_t m_end, int) {
+      GemmF32Args part = args;
+      const int64_t row0 = block * plan.blocks.per_block * plan.blocks.pixels_out * geo_.out_channels;
+      part.m_begin = m_begin;
+      part.m_end = m_end;
+      for (int64_t g = 0; g < geo_.groups; ++g) {
+        const int64_t column = g * geo_.group_out();
+        part.a = c.in<float>(0) + block * plan.blocks.per_block * plan.blocks.image_elements + g * geo_.group_in();
+        part.packed = packed_.data<float>() + g * group_floats_;
+        part.bias = bias_ ? bias_->as<float>() + column : nullptr;
+        part.residual = residual_ ? c.in<float>(3) + row0 + column : nullptr;
+        part.out = c.out<float>() + row0 + column;
+        kernel_.run(part);
+      }
+    });
+  }
+};
+
+class ConvS8 final : public ConvBase {
+ public:
+  ConvS8(const Graph& g, const Node& node, const EngineConfig& config)
+      : ConvBase(g, node, config),
+        kernel_(select_kernel(gemm_s8_table(), config.isa)),
+        epilogue_(int8_epilogue(g, node)) {
+    const int64_t depth = geo_.taps() * geo_.group_in();
+    group_bytes_ = gemm_s8_packed_bytes(geo_.group_out(), depth);
+    packed_ = Buffer(static_cast<size_t>(group_bytes_ * geo_.groups));
+    const int8_t* w = g.value(node.inputs[1]).constant->as<int8_t>();
+    for (int64_t i = 0; i < geo_.groups; ++i)
+      gemm_s8_pack(w + i * geo_.group_out() * depth, geo_.group_out(), depth, packed_.data<int8_t>() + i * group_bytes_);
+    pad_ = Buffer(static_cast<size_t>(geo_.group_in()));
+    std::fill_n(pad_.data<uint8_t>(), geo_.group_in(), epilogue_.pad_byte);
+  }
+
+  std::string kernel() const override { return kernel_.name; }
+
+  Planned plan(const NodeShapes& shapes) const override {
+    auto plan = plan_conv(node_, geo_, shapes, config_, true);
+    const int64_t scratch = round_up(gemm_s8_scratch_bytes(geo_.taps() * geo_.group_in()), 64);
+    return {[this, plan, scratch](const RunContext& c) { run(c, *plan, scratch); }, scratch * config_.threads};
+  }
+
+ private:
+  const KernelRow<GemmS8Args>& kernel_;
+  Int8Epilogue epilogue_;
+  Buffer packed_, pad_;
+  int64_t group_bytes_ = 0;
+
+  GemmS8Args shared_args(const ConvPlan& plan) const {
+    GemmS8Args args{};
+    args.lda = geo_.in_channels;
+    args.offsets = plan.offsets.empty() ? nullptr : plan.offsets.data();
+    args.taps = geo_.taps();
+    args.pad_row = pad_.data<uint8_t>();
+    args.k = geo_.group_in();
+    args.n = args.n_end = geo_.group_out();
+    args.residual_stride = args.ldc = geo_.out_channels;
+    args.residual_scale = epilogue_.residual_scale;
+    args.lo = epilogue_.lo;
+    args.hi = epilogue_.hi;
+    args.out_f32 = epilogue_.out_f32;
+    return args;
+  }
+
+  void run(const RunContext& c, const ConvPlan& plan, int64_t scratch) const {
+    const GemmS8Args args = shared_args(plan);
+    const int64_t element = epilogue_.out_f32 ? 4 : 1;  // bytes of an output (and residual) element
+    for_rows(c, plan, [&](int64_t block, int64_t m_begin, int64_t m_end, int thread) {
+      GemmS8Args part = args;
+      const int64_t row0 = block * plan.blocks.per_block * plan.blocks.pixels_out * geo_.out_channels;
+      part.m_begin = m_begin;
+      part.m_end = m_end;
+      part.scratch = c.scratch + thread * scratch;
+      for (int64_t g = 0; g < geo_.groups; ++g) {
+        const int64_t column = g * geo_.group_out();
+        part.a = c.in<uint8_t>(0) + block * plan.blocks.per_block * plan.blocks.image_elements + g * geo_.group_in();
+        part.packed = packed_.data<int8_t>() + g * group_bytes_;
+        part.offset = epilogue_.offset.data() + column;
+        part.scale = epilogue_.scale.data() + column;
+        part.bias = epilogue_.bias.data() + column;
+        part.residual = residual_ ? c.in<uint8_t>(3) + (row0 + column) * element : nullptr;
+        part.out = c.out<uint8_t>() + (row0 + column) * element;
+        kernel_.run(part);
+      }
+    });
+  }
+};
+
+// [C][kh][kw][1] weights as the kernel's [taps][C].
+template <class T>
+Buffer by_taps(const Tensor& w, int64_t channels, int64_t taps) {
+  Buffer out(static_cast<size_t>(channels * taps) * sizeof(T));
+  for (int64_t c = 0; c < channels; ++c)
+    for (int64_t t = 0; t < taps; ++t) out.data<T>()[t * channels + c] = w.as<T>()[c * taps + t];
+  return out;
+}
+
+class DepthwiseF32 final : public ConvBase {
+ public:
+  DepthwiseF32(const Graph& g, const Node& node, const EngineConfig& config)
+      : ConvBase(g, node, config), kernel_(select_kernel(depthwise_f32_table(), config.isa)) {
+    w_ = by_taps<float>(*g.value(node.inputs[1]).constant, geo_.in_channels, geo_.taps());
+    if (node.has_input(2)) bias_ = g.value(node.inputs[2]).constant;
+    pad_ = Buffer(static_cast<size_t>(geo_.in_channels) * sizeof(float));
+  }
+
+  std::string kernel() const override { return kernel_.name; }
+
+  Planned plan(const NodeShapes& shapes) const override {
+    auto plan = plan_conv(node_, geo_, shapes, config_, false);
+    return {[this, plan](const RunContext& c) { run(c, *plan); }, 0};
+  }
+
+ private:
+  const KernelRow<DepthwiseF32Args>& kernel_;
+  Buffer w_, pad_;
+  TensorPtr bias_;
+
+  void run(const RunContext& c, const ConvPlan& plan) const {
+    for_rows(c, plan, [&](int64_t block, int64_t m_begin, int64_t m_end, int) {
+      DepthwiseF32Args args{};
+      args.a = c.in<float>(0) + block * plan.blocks.per_block * plan.blocks.image_elements;
+      args.offsets = plan.offsets.data();
+      args.taps = geo_.taps();
+      args.pad_row = pad_.data<float>();
+      args.channels = args.ldc = geo_.in_channels;
+      args.w = w_.data<float>();
+      args.bias = bias_ ? bias_->as<float>() : nullptr;
+      args.lo = static_cast<float>(node_.attr<double>("lo"));
+      args.hi = static_cast<float>(node_.attr<double>("hi"));
+      args.m_begin = m_begin;
+      args.m_end = m_end;
+      args.out = c.out<float>() + block * plan.blocks.per_block * plan.blocks.pixels_out * geo_.in_channels;
+      kernel_.run(args);
+    });
+  }
+};
+
+class DepthwiseS8 final : public ConvBase {
+ public:
+  DepthwiseS8(const Graph& g, const Node& node, const EngineConfig& config)
+      : ConvBase(g, node, config),
+        kernel_(select_kernel(depthwise_s8_table(), config.isa)),
+        epilogue_(int8_epilogue(g, node)) {
+    w_ = by_taps<int8_t>(*g.value(node.inputs[1]).constant, geo_.in_channels, geo_.taps());
+    pad_ = Buffer(static_cast<size_t>(geo_.in_channels));
+    std::fill_n(pad_.data<uint8_t>(), geo_.in_channels, epilogue_.pad_byte);
+  }
+
+  std::string kernel() const override { return kernel_.name; }
+
+  Planned plan(const NodeShapes& shapes) const override {
+    auto plan = plan_conv(node_, geo_, shapes, config_, true);
+    return {[this, plan](const RunContext& c) { run(c, *plan); }, 0};
+  }
+
+ private:
+  const KernelRow<DepthwiseS8Args>& kernel_;
+  Int8Epilogue epilogue_;
+  Buffer w_, pad_;
+
+  void run(const RunContext& c, const ConvPlan& plan) const {
+    const int64_t element = epilogue_.out_f32 ? 4 : 1;
+    for_rows(c, plan, [&](int64_t block, int64_t m_begin, int64_t m_end, int) {
+      DepthwiseS8Args args{};
+      args.a = c.in<uint8_t>(0) + block * plan.blocks.per_block * plan.blocks.image_elements;
+      args.offsets = plan.offsets.data();
+      args.taps = geo_.taps();
+      args.pad_row = pad_.data<uint8_t>();
+      args.channels = args.ldc = geo_.in_channels;
+      args.w = w_.data<int8_t>();
+      args.offset = epilogue_.offset.data();
+      args.scale = epilogue_.scale.data();
+      args.bias = epilogue_.bias.data();
+      args.lo = epilogue_.lo;
+      args.hi = epilogue_.hi;
+      args.m_begin = m_begin;
+      args.m_end = m_end;
+      args.out_f32 = epilogue_.out_f32;
+      args.out =
+          c.out<uint8_t>() + block * plan.blocks.per_block * plan.blocks.pixels_out * geo_.in_channels * element;
+      kernel_.run(args);
+    });
+  }
+};
+
+}  // namespace
+
+OperatorPtr make_conv(const Graph& g, const Node& node, const EngineConfig& config) {
+  if (node.op != "conv2d" || node.attr<std::string>("layout") != "nhwc") return nullptr;
+  const bool int8 = g.value(node.inputs[1]).dtype == DType::s8;
+  // The depthwise kernels have no residual; such a node runs as a grouped convolution.
+  if (geometry_of(g, node).depthwise() && !node.has_input(3)) {
+    if (int8) return std::make_unique<DepthwiseS8>(g, node, config);
+    return std::make_unique<DepthwiseF32>(g, node, config);
+  }
+  if (int8) return std::make_unique<ConvS8>(g, node, config);
+  return std::make_unique<ConvF32>(g, node, config);
+}
+
+}  // namespace taille

@@ -1,0 +1,158 @@
+// Linear layers: one matrix product over all leading dimensions.
+#include <cmath>
+
+#include "kernels/gemm_f32.h"
+#include "kernels/gemm_s8.h"
+#include "runtime/epilogue.h"
+#include "runtime/operator.h"
+
+namespace taille {
+
+namespace {
+
+constexpr int64_t kRowGrain = 48;  // a common multiple of the tiles' rows
+constexpr int64_t kPanel = 64;
+
+// By rows where there are enough for all threads, else by column panels.
+struct Partition {
+  bool by_rows;
+  int parts;
+};
+Partition partition(int64_t m, int parts) { return {m >= 8 * parts, parts}; }
+
+int64_t row_grain(int64_t m, int parts) { return m >= 4 * parts * kRowGrain ? kRowGrain : 6; }
+
+class LinearF32 final : public Operator {
+ public:
+  LinearF32(const Graph& g, const Node& node, const EngineConfig& config)
+      : config_(config), kernel_(select_kernel(gemm_f32_table(), config.isa)) {
+    weight_ = g.value(node.inputs[1]).constant;
+    n_ = weight_->dims[0];
+    k_ = weight_->dims[1];
+    packed_ = Buffer(static_cast<size_t>(gemm_f32_packed_floats(n_, k_)) * sizeof(float));
+    gemm_f32_pack(weight_->as<float>(), k_, 1, n_, k_, packed_.data<float>());
+    if (node.has_input(2)) bias_ = g.value(node.inputs[2]).constant;
+    weight_.reset();  // only the packed form is used from here on
+    residual_ = node.has_input(3);
+    lo_ = static_cast<float>(node.attr<double>("lo"));
+    hi_ = static_cast<float>(node.attr<double>("hi"));
+  }
+
+  std::string kernel() const override { return kernel_.name; }
+
+  Planned plan(const NodeShapes& shapes) const override {
+    const int64_t m = product(shapes.output) / std::max<int64_t>(1, n_);
+    const double macs = static_cast<double>(m * n_) * static_cast<double>(k_);
+    const int parts = worth_forking(config_, macs / mac_rate(config_.isa, false));
+    return {[this, m, parts](const RunContext& c) { run(c, m, parts); }, 0};
+  }
+
+ private:
+  EngineConfig config_;
+  const KernelRow<GemmF32Args>& kernel_;
+  TensorPtr weight_, bias_;
+  Buffer packed_;
+  int64_t n_ = 0, k_ = 0;
+  bool residual_ = false;
+  float lo_ = 0, hi_ = 0;
+
+  void run(const RunContext& c, int64_t m, int parts) const {
+    GemmF32Args args{};
+    args.a = c.in<float>(0);
+    args.lda = k_;
+    args.taps = 1;
+    args.k = k_;
+    args.packed = packed_.data<float>();
+    args.n = n_;
+    args.bias = bias_ ? bias_->as<float>() : nullptr;
+    args.residual = residual_ ? c.in<float>(3) : nullptr;
+    args.residual_stride = n_;
+    args.lo = lo_;
+    args.hi = hi_;
+    args.out = c.out<float>();
+    args.ldc = n_;
+    const Partition p = partition(m, parts);
+    split(c.pool, p.by_rows ? m : n_, p.by_rows ? row_grain(m, parts) : kPanel, parts,
+          [&](int64_t begin, int64_t end, int) {
+            GemmF32Args part = args;
+            part.m_begin = p.by_rows ? begin : 0;
+            part.m_end = p.by_rows ? end : m;
+            part.n_begin = p.by_rows ? 0 : begin;
+            part.n_end = p.by_rows ? n_ : end;
+            kernel_.run(part);
+          });
+  }
+};
+
+class LinearS8 final : public Operator {
+ public:
+  LinearS8(const Graph& g, const Node& node, const EngineConfig& config)
+      : config_(config), kernel_(select_kernel(gemm_s8_table(), config.isa)), epilogue_(int8_epilogue(g, node)) {
+    const Tensor& w = *g.value(node.inputs[1]).constant;
+    n_ = w.dims[0];
+    k_ = w.dims[1];
+    packed_ = Buffer(static_cast<size_t>(gemm_s8_packed_bytes(n_, k_)));
+    gemm_s8_pack(w.as<int8_t>(), n_, k_, packed_.data<int8_t>());
+    residual_ = node.has_input(3);
+  }
+
+  std::string kernel() const override { return kernel_.name; }
+
+  Planned plan(const NodeShapes& shapes) const override {
+    const int64_t m = product(shapes.output) / std::max<int64_t>(1, n_);
+    const double macs = static_cast<double>(m * n_) * static_cast<double>(k_);
+    const int parts = worth_forking(config_, macs / mac_rate(config_.isa, true));
+    const int64_t scratch = round_up(gemm_s8_scratch_bytes(k_), 64);
+    return {[this, m, parts, scratch](const RunContext& c) { run(c, m, parts, scratch); }, scratch * config_.threads};
+  }
+
+ private:
+  EngineConfig config_;
+  const KernelRow<GemmS8Args>& kernel_;
+  Int8Epilogue epilogue_;
+  Buffer packed_;
+  int64_t n_ = 0, k_ = 0;
+  bool residual_ = false;
+
+  void run(const RunContext& c, int64_t m, int parts, int64_t scratch) const {
+    GemmS8Args args{};
+    args.a = c.in<uint8_t>(0);
+    args.lda = k_;
+    args.taps = 1;
+    args.k = k_;
+    args.packed = packed_.data<int8_t>();
+    args.n = n_;
+    args.offset = epilogue_.offset.data();
+    args.scale = epilogue_.scale.data();
+    args.bias = epilogue_.bias.data();
+    args.residual = residual_ ? c.inputs[3] : nullptr;
+    args.residual_stride = n_;
+    args.residual_scale = epilogue_.residual_scale;
+    args.lo = epilogue_.lo;
+    args.hi = epilogue_.hi;
+    args.out = c.output;
+    args.ldc = n_;
+    args.out_f32 = epilogue_.out_f32;
+    const Partition p = partition(m, parts);
+    split(c.pool, p.by_rows ? m : n_, p.by_rows ? row_grain(m, parts) : kPanel, parts,
+          [&](int64_t begin, int64_t end, int thread) {
+            GemmS8Args part = args;
+            part.m_begin = p.by_rows ? begin : 0;
+            part.m_end = p.by_rows ? end : m;
+            part.n_begin = p.by_rows ? 0 : begin;
+            part.n_end = p.by_rows ? n_ : end;
+            part.scratch = c.scratch + thread * scratch;
+            kernel_.run(part);
+          });
+  }
+};
+
+}  // namespace
+
+OperatorPtr make_linear(const Graph& g, const Node& node, const EngineConfig& config) {
+  if (node.op != "linear") return nullptr;
+  if (g.value(node.inputs[1]).dtype == DType::s8) return std::make_unique<LinearS8>(g, node, config);
+  return std::make_unique<LinearF32>(g, node, config);
+}
+
+}  // namespace taille

@@ -1,0 +1,112 @@
+// Softmax and LayerNorm by rows.
+#include <algorithm>
+
+#include "kernels/movement.h"
+#include "kernels/normalize.h"
+#include "runtime/operator.h"
+
+namespace taille {
+
+namespace {
+
+class Softmax final : public Operator {
+ public:
+  Softmax(const Node& node, size_t rank, const EngineConfig& config)
+      : config_(config), kernel_(select_kernel(softmax_table(), config.isa)) {
+    const int64_t axis = node.attr<int64_t>("axis");
+    axis_ = static_cast<size_t>(axis < 0 ? axis + static_cast<int64_t>(rank) : axis);
+  }
+
+  std::string kernel() const override { return kernel_.name; }
+  bool in_place() const override { return true; }
+
+  Planned plan(const NodeShapes& shapes) const override {
+    const Dims& dims = shapes.output;
+    if (dims.empty()) return {[](const RunContext& c) { *c.out<float>() = 1; }, 0};
+    const int64_t outer = product(std::span(dims).first(axis_)), n = dims[axis_];
+    const int64_t inner = product(std::span(dims).subspan(axis_ + 1));
+    const int64_t rows = outer * inner;
+    const int parts = worth_forking(config_, static_cast<double>(rows * n) * 1e-9);
+    if (inner == 1)
+      return {[this, rows, n, parts](const RunContext& c) { run(c, c.in<float>(0), c.out<float>(), rows, n, parts); },
+              0};
+    // Another axis: move it last, and back.
+    return {[this, outer, inner, n, rows, parts](const RunContext& c) {
+              auto* moved = reinterpret_cast<float*>(c.scratch);
+              swap(c.in<float>(0), moved, outer, n, inner);
+              run(c, moved, moved, rows, n, parts);
+              swap(moved, c.out<float>(), outer, inner, n);
+            },
+            rows * n * 4};
+  }
+
+ private:
+  EngineConfig config_;
+  const KernelRow<SoftmaxArgs>& kernel_;
+  size_t axis_ = 0;
+
+  void run(const RunContext& c, const float* x, float* out, int64_t rows, int64_t n, int parts) const {
+    split(c.pool, rows, 1, parts, [&](int64_t begin, int64_t end, int) {
+      kernel_.run({x + begin * n, end - begin, n, out + begin * n});
+    });
+  }
+
+  // [outer][a][b] -> [outer][b][a]
+  static void swap(const float* in, float* out, int64_t outer, int64_t a, int64_t b) {
+    CopyArgs args{};
+    args.in = in;
+    args.out = out;
+    args.element_size = 4;
+    args.rank = 3;
+    const int64_t dims[3] = {outer, b, a}, from[3] = {a * b, 1, b}, to[3] = {a * b, a, 1};
+    std::copy_n(dims, 3, args.dims);
+    std::copy_n(from, 3, args.in_strides);
+    std::copy_n(to, 3, args.out_strides);
+    select_kernel(copy_table(), Isa::portable).run(args);
+  }
+};
+
+class LayerNorm final : public Operator {
+ public:
+  LayerNorm(const Node& node, const EngineConfig& config)
+      : config_(config),
+        kernel_(select_kernel(layer_norm_table(), config.isa)),
+        axes_(node.attr<int64_t>("axes")),
+        gamma_(node.has_input(1)),
+        beta_(node.has_input(2)),
+        epsilon_(static_cast<float>(node.attr<double>("epsilon"))) {}
+
+  std::string kernel() const override { return kernel_.name; }
+  bool in_place() const override { return true; }
+
+  Planned plan(const NodeShapes& shapes) const override {
+    const Dims& dims = shapes.output;
+    const int64_t n = product(std::span(dims).last(static_cast<size_t>(axes_)));
+    const int64_t rows = product(dims) / std::max<int64_t>(1, n);
+    const int parts = worth_forking(config_, static_cast<double>(rows * n) * 0.4e-9);
+    return {[this, rows, n, parts](const RunContext& c) {
+              split(c.pool, rows, 1, parts, [&](int64_t begin, int64_t end, int) {
+                kernel_.run({c.in<float>(0) + begin * n, end - begin, n, gamma_ ? c.in<float>(1) : nullptr,
+                             beta_ ? c.in<float>(2) : nullptr, epsilon_, c.out<float>() + begin * n});
+              });
+            },
+            0};
+  }
+
+ private:
+  EngineConfig config_;
+  const KernelRow<LayerNormArgs>& kernel_;
+  int64_t axes_;
+  bool gamma_, beta_;
+  float epsilon_;
+};
+
+}  // namespace
+
+OperatorPtr make_normalize(const Graph& g, const Node& node, const EngineConfig& config) {
+  if (node.op == "softmax") return std::make_unique<Softmax>(node, g.value(node.output).shape.size(), config);
+  if (node.op == "layer_norm") return std::make_unique<LayerNorm>(node, config);
+  return nullptr;
+}
+
+}  // namespace taille

@@ -1,0 +1,59 @@
+#include "runtime/operator.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+
+namespace taille {
+
+OperatorPtr make_operator(const Graph& graph, const Node& node, const EngineConfig& config) {
+  for (auto make : {make_linear, make_conv, make_pool, make_elementwise, make_byte_op, make_logic, make_normalize,
+                    make_attention, make_movement, make_select})
+    if (OperatorPtr op = make(graph, node, config)) return op;
+  throw std::invalid_argument(concat("no kernel runs ", node.op, " '", node.name, "' as it stands (",
+                                     name_of(graph.value(node.output).dtype), " ",
+                                     text_of(graph.value(node.output).shape), "); was the graph optimised?"));
+}
+
+int worth_forking(const EngineConfig& config, double seconds) {
+  return seconds < 3 * config.fork_join_seconds ? 1 : config.threads;
+}
+
+void split(ThreadPool& pool, int64_t n, int64_t grain, int parts,
+           FunctionRef<void(int64_t, int64_t, int)> body) {
+  if (n <= 0) return;
+  const int64_t grains = (n + grain - 1) / grain;
+  const int64_t count = std::clamp<int64_t>(parts, 1, grains);
+  pool.run(count, [&](int64_t task, int thread) {
+    const int64_t begin = grains * task / count * grain, end = std::min(n, grains * (task + 1) / count * grain);
+    body(begin, end, thread);
+  });
+}
+
+int64_t product(std::span<const int64_t> dims) {
+  int64_t n = 1;
+  for (int64_t d : dims) n *= d;
+  return n;
+}
+
+Dims strides_of(const Dims& dims) {
+  Dims strides(dims.size(), 1);
+  for (size_t i = dims.size(); i-- > 1;) strides[i - 1] = strides[i] * dims[i];
+  return strides;
+}
+
+double mac_rate(Isa isa, bool int8) {
+  switch (isa) {
+    case Isa::portable:
+      return int8 ? 2e9 : 0.5e9;
+    case Isa::avx2:
+      return int8 ? 40e9 : 30e9;
+    case Isa::avx512:
+      return int8 ? 80e9 : 70e9;
+    case Isa::avx512vnni:
+      return int8 ? 250e9 : 70e9;
+  }
+  return 1e9;
+}
+
+}  // namespace taille

@@ -1,0 +1,163 @@
+#include "runtime/plan.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "base/error.h"
+
+namespace taille {
+
+namespace {
+
+constexpr int64_t kAlign = 64;
+constexpr int64_t kMaxBytes = int64_t{1} << 46;
+constexpr int32_t kForever = INT32_MAX;
+
+class Planner {
+ public:
+  Planner(const Graph& g, const std::vector<OperatorPtr>& operators, const SymbolValues& symbols)
+      : g_(g), operators_(operators), symbols_(symbols), root_(g.values.size()), last_use_(g.values.size(), -1) {
+    std::iota(root_.begin(), root_.end(), ValueId{0});
+  }
+
+  Plan run() {
+    evaluate_shapes();
+    find_roots();
+    place();
+    make_steps();
+    return std::move(plan_);
+  }
+
+ private:
+  const Graph& g_;
+  const std::vector<OperatorPtr>& operators_;
+  const SymbolValues& symbols_;
+  Plan plan_;
+  std::vector<ValueId> root_;      // the value whose memory a value shares
+  std::vector<int32_t> last_use_;  // of a root
+
+  static size_t at(ValueId v) { return static_cast<size_t>(v); }
+  ValueId root(ValueId v) const { return root_[at(v)]; }
+
+  int64_t bytes(ValueId v) const {
+    int64_t n = static_cast<int64_t>(size_of(g_.value(v).dtype));
+    for (int64_t d : plan_.dims[at(v)])
+      check(!__builtin_mul_overflow(n, d, &n) && n <= kMaxBytes, "'", g_.value(v).name, "' is too large: ",
+            text_of(Shape(plan_.dims[at(v)].begin(), plan_.dims[at(v)].end())));
+    return n;
+  }
+
+  void evaluate_shapes() {
+    for (const Value& v : g_.values) {
+      plan_.dims.push_back(evaluate(v.shape, symbols_));
+      for (int64_t d : plan_.dims.back())
+        check(d >= 0, "'", v.name, "' would have shape ",
+              text_of(Shape(plan_.dims.back().begin(), plan_.dims.back().end())), "; the inputs are too small");
+    }
+  }
+
+  // Reshapes share their input's memory; an in-place operator takes over input 0 where it is read for the last time.
+  void find_roots() {
+    std::vector<int32_t> last(g_.values.size(), -1);  // last reader of each value's root so far known
+    for (size_t n = 0; n < g_.nodes.size(); ++n)
+      if (!operators_[n]) root_[at(g_.nodes[n].output)] = root(g_.nodes[n].inputs[0]);
+    for (size_t n = 0; n < g_.nodes.size(); ++n)
+      for (ValueId i : g_.nodes[n].inputs)
+        if (i != kNone) last[at(root(i))] = static_cast<int32_t>(n);
+    std::vector<char> pinned(g_.values.size(), 0);
+    for (ValueId i : g_.inputs) pinned[at(i)] = 1;
+    for (ValueId o : g_.outputs) {
+      pinned[at(root(o))] = 1;
+      last[at(root(o))] = kForever;
+    }
+    for (size_t n = 0; n < g_.nodes.size(); ++n) {
+      const Node& node = g_.nodes[n];
+      if (!operators_[n] || !operators_[n]->in_place() || pinned[at(root(node.output))]) continue;
+      const ValueId from = root(node.inputs[0]), to = node.output;
+      if (g_.is_constant(from) || pinned[at(from)] || last[at(from)] != static_cast<int32_t>(n)) continue;
+      if (bytes(node.inputs[0]) != bytes(to)) continue;
+      for (ValueId& r : root_)
+        if (r == to) r = from;
+      last[at(from)] = last[at(to)];
+    }
+    last_use_ = std::move(last);
+  }
+
+  void place() {
+    plan_.slots.resize(g_.values.size());
+    for (size_t v = 0; v < g_.values.size(); ++v)
+      if (g_.values[v].constant) plan_.slots[v] = {Slot::Kind::constant, static_cast<int64_t>(v)};
+    for (size_t i = 0; i < g_.inputs.size(); ++i)
+      plan_.slots[at(g_.inputs[i])] = {Slot::Kind::input, static_cast<int64_t>(i)};
+    for (size_t i = 0; i < g_.outputs.size(); ++i) {
+      Slot& slot = plan_.slots[at(root(g_.outputs[i]))];
+      if (slot.kind == Slot::Kind::none)
+        slot = {Slot::Kind::output, static_cast<int64_t>(i)};
+      else
+        plan_.copies.push_back({slot, i, bytes(g_.outputs[i])});
+    }
+    std::vector<Block> blocks;
+    std::vector<ValueId> owners;
+    for (size_t n = 0; n < g_.nodes.size(); ++n) {
+      const ValueId v = g_.nodes[n].output;
+      if (root(v) != v || plan_.slots[at(v)].kind != Slot::Kind::none) continue;
+      const auto first = static_cast<int32_t>(n);
+      blocks.push_back({round_up(std::max<int64_t>(1, bytes(v)), kAlign), first, std::max(first, last_use_[at(v)]), 0});
+      owners.push_back(v);
+    }
+    plan_.scratch_offset = place_blocks(blocks);
+    for (size_t b = 0; b < blocks.size(); ++b) plan_.slots[at(owners[b])] = {Slot::Kind::arena, blocks[b].offset};
+    for (size_t v = 0; v < g_.values.size(); ++v)
+      if (root_[v] != static_cast<ValueId>(v)) plan_.slots[v] = plan_.slots[at(root_[v])];
+  }
+
+  void make_steps() {
+    int64_t scratch = 0;
+    for (size_t n = 0; n < g_.nodes.size(); ++n) {
+      if (!operators_[n]) continue;
+      const Node& node = g_.nodes[n];
+      NodeShapes shapes{{}, plan_.dims[at(node.output)], symbols_};
+      Step step{n, {}, {}, plan_.slots[at(node.output)]};
+      for (ValueId i : node.inputs) {
+        shapes.inputs.push_back(i == kNone ? Dims{} : plan_.dims[at(i)]);
+        step.inputs.push_back(i == kNone ? Slot{} : plan_.slots[at(i)]);
+      }
+      step.planned = operators_[n]->plan(shapes);
+      scratch = std::max(scratch, step.planned.scratch_bytes);
+      plan_.steps.push_back(std::move(step));
+    }
+    plan_.arena_bytes = plan_.scratch_offset + round_up(scratch, kAlign);
+  }
+};
+
+}  // namespace
+
+int64_t place_blocks(std::vector<Block>& blocks) {
+  std::vector<size_t> order(blocks.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return blocks[a].bytes > blocks[b].bytes; });
+  std::vector<size_t> placed;  // by offset
+  int64_t total = 0;
+  for (size_t i : order) {
+    Block& block = blocks[i];
+    int64_t offset = 0;
+    for (size_t p : placed) {
+      const Block& other = blocks[p];
+      if (other.last < block.first || block.last < other.first) continue;
+      if (other.offset >= offset + block.bytes) break;
+      offset = std::max(offset, other.offset + other.bytes);
+    }
+    block.offset = offset;
+    placed.insert(std::upper_bound(placed.begin(), placed.end(), i,
+                                   [&](size_t a, size_t b) { return blocks[a].offset < blocks[b].offset; }),
+                  i);
+    total = std::max(total, offset + block.bytes);
+  }
+  return total;
+}
+
+Plan make_plan(const Graph& graph, const std::vector<OperatorPtr>& operators, const SymbolValues& symbols) {
+  return Planner(graph, operators, symbols).run();
+}
+
+}  // namespace taille

@@ -1,0 +1,1 @@
+"""Single kernel variants, for tests and benchmarks."""

@@ -1,0 +1,11 @@
+"""Says in the header of a test run what it ran on."""
+
+from __future__ import annotations
+
+from taille import _native
+
+
+def pytest_report_header() -> str:
+    threads, reason = _native.granted_threads()
+    isas = ", ".join(_native.supported_isas())
+    return f"taille: {_native.cpu_name()}, levels {isas}; {threads} threads ({reason})"

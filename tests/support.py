@@ -1,0 +1,36 @@
+"""What several test modules share."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import NoReturn
+
+import pytest
+
+
+def missing(reason: str) -> NoReturn:
+    """Skip, as this machine lacks what the test needs; fail instead where TAILLE_REQUIRE=all says it must be there."""
+    if os.environ.get("TAILLE_REQUIRE") == "all":
+        pytest.fail(f"TAILLE_REQUIRE=all, but {reason}")
+    pytest.skip(reason, allow_module_level=True)
+
+
+def run_python(code: str, *, timeout: float = 120, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run code in a fresh interpreter of this environment, with these variables on top of the current ones."""
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env={**os.environ, **env},
+        check=False,
+    )
+
+
+def output_of(code: str, *, timeout: float = 120, **env: str) -> str:
+    """What the code prints in a fresh interpreter; fails with its traceback if it raises."""
+    done = run_python(code, timeout=timeout, **env)
+    assert done.returncode == 0, f"exit status {done.returncode}\n{done.stdout}{done.stderr}"
+    return done.stdout.strip()

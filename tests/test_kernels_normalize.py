@@ -1,0 +1,102 @@
+"""Softmax, LayerNorm and means: bits equal at every level, near the double-precision reference."""
+
+import numpy as np
+import pytest
+
+from kernel_rows import EPS, assert_same_bits, run, variants
+from kernels_guard import guarded, guarded_empty
+
+INF = float("inf")
+SIZES = (1, 2, 15, 16, 17, 31, 33, 64, 65, 127, 130, 768)
+
+
+def normal(rng, *shape):
+    return rng.standard_normal(shape).astype(np.float32)
+
+
+@pytest.mark.parametrize(("op", "variant"), variants("softmax"))
+def test_softmax(op, variant):
+    rng = np.random.default_rng(1)
+    for n in SIZES:
+        x = guarded(10 * normal(rng, 5, n))
+        y = run(op, variant, x, out=guarded_empty(x.shape))
+        assert_same_bits(y, run(op, "portable", x), f"{n}")
+        exact = np.exp(x - x.max(1, keepdims=True).astype(np.float64))
+        exact /= exact.sum(1, keepdims=True)
+        # exp errs by 2 ULP plus its rounded argument; a lane sums n/16 terms, the tree 4; two roundings follow
+        bound = EPS * (4 + np.ptp(x, axis=1, keepdims=True) + n / 16 + 8)
+        assert (np.abs(y - exact) <= bound * exact + 2.0**-126).all(), n
+        np.testing.assert_allclose(run(op, "reference", x), exact, rtol=2 * EPS, atol=2.0**-126)
+        in_place = x.copy()
+        assert_same_bits(run(op, variant, in_place, out=in_place), y, f"{n} in place")
+
+
+@pytest.mark.parametrize(("op", "variant"), variants("softmax"))
+def test_softmax_of_infinities_and_nan(op, variant):
+    x = np.zeros((5, 37), np.float32)
+    x[0] = -INF
+    x[1, 3:] = -INF
+    x[2, 20] = np.nan
+    x[3, 36] = INF
+    x[4] = -INF
+    x[4, 36] = np.nan
+    y = run(op, variant, x)
+    assert_same_bits(y, run(op, "portable", x))
+    assert (y[0] == 0).all()
+    assert_same_bits(y[1], np.where(np.arange(37) < 3, np.float32(1) / np.float32(3), np.float32(0)))
+    assert np.isnan(y[2:]).all()
+    np.testing.assert_array_equal(np.isnan(run(op, "reference", x)), np.isnan(y))
+
+
+@pytest.mark.parametrize(("op", "variant"), variants("layer_norm"))
+def test_layer_norm(op, variant):
+    rng = np.random.default_rng(2)
+    for case, n in enumerate(SIZES):
+        for rows in (1, 3, 4, 9):
+            x = guarded(3 * normal(rng, rows, n) + 1)
+            extras = {
+                "gamma": guarded(normal(rng, n)) if case % 2 else None,
+                "beta": guarded(normal(rng, n)) if case % 3 else None,
+                "epsilon": 1e-3,
+            }
+            y = run(op, variant, x, out=guarded_empty(x.shape), **extras)
+            assert_same_bits(y, run(op, "portable", x, **extras), f"{rows}x{n}")
+            reference = run(op, "reference", x, **extras)
+            # the mean and the variance err by about n/16 + 8 roundings of values near max |x|; scale <= 1/sqrt(1e-3)
+            gain = np.abs(extras["gamma"]).max() if case % 2 else 1
+            bound = EPS * (n / 16 + 16) * (np.abs(x).max() / np.maximum(x.std(1), 0.03) + 1) * 4 * gain + EPS * 4
+            assert (np.abs(y - reference) <= bound[:, None]).all(), f"{rows}x{n}"
+            in_place = x.copy()
+            assert_same_bits(run(op, variant, in_place, out=in_place, **extras), y, f"{rows}x{n} in place")
+
+
+def test_layer_norm_reference_is_the_definition():
+    x = normal(np.random.default_rng(3), 4, 50)
+    d = x.astype(np.float64)
+    exact = (d - d.mean(1, keepdims=True)) / np.sqrt(d.var(1, keepdims=True) + np.float32(1e-5))
+    np.testing.assert_allclose(run("layer_norm", "reference", x), exact, rtol=2 * EPS, atol=1e-7)
+
+
+@pytest.mark.parametrize(("op", "variant"), variants("mean_rows"))
+def test_mean_rows(op, variant):
+    rng = np.random.default_rng(4)
+    for n in SIZES:
+        wide = guarded(normal(rng, 7 * (n + 3) - 3))
+        x = np.lib.stride_tricks.as_strided(wide, (7, n), ((n + 3) * 4, 4))
+        y = run(op, variant, x, 7.0, out=guarded_empty((n,)))
+        assert_same_bits(y, run(op, "portable", x, 7.0), f"{n}")
+        bound = EPS * (np.abs(x).sum(0) * 7 + 1e-30)
+        assert (np.abs(y - x.mean(0, dtype=np.float64)) <= bound).all()
+        np.testing.assert_allclose(run(op, "reference", x, 7.0), x.mean(0, dtype=np.float64), rtol=EPS * 4, atol=1e-9)
+
+
+@pytest.mark.parametrize(("op", "variant"), variants("mean_last"))
+def test_mean_last(op, variant):
+    rng = np.random.default_rng(5)
+    for n in SIZES:
+        x = guarded(normal(rng, 5, n))
+        y = run(op, variant, x, float(n), out=guarded_empty((5,)))
+        assert_same_bits(y, run(op, "portable", x, float(n)), f"{n}")
+        bound = EPS * (n / 16 + 6) * np.abs(x).sum(1, dtype=np.float64) / n
+        assert (np.abs(y - x.mean(1, dtype=np.float64)) <= bound).all()
+        np.testing.assert_allclose(run(op, "reference", x, float(n)), x.mean(1, dtype=np.float64), rtol=4 * EPS)
