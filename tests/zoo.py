@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from support import missing
 from torch import nn
+
+from support import missing
 
 DATA = Path(os.environ.get("TAILLE_DATA") or Path(__file__).resolve().parents[1] / ".." / "shared" / "data")
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
