@@ -91,7 +91,7 @@ BAD: dict[str, tuple[Any, type[Exception], str]] = {
     "missing name": ({"x": inputs(2)[1]}, ValueError, "inputs given: x; wanted: ids, x .missing: ids"),
     "unknown name": (dict(zip(("ids", "y"), inputs(2), strict=True)), ValueError, "unknown: y"),
     "rank": ((inputs(2)[0], np.zeros((2, 4, 1), F32)), ValueError, r"'x' has shape \[2, 4, 1\]; wanted \[batch, 4\]"),
-    "scalar": ((inputs(2)[0], F32(3) * np.ones((), F32)), (ValueError), r"'x' has shape \[\]"),
+    "scalar": ((inputs(2)[0], np.ones((), F32)), ValueError, r"'x' has shape \[\]"),
     "size": ((inputs(2)[0], np.zeros((2, 5), F32)), ValueError, r"wanted \[batch, 4\]: dimension 1 is 5, not 4"),
     "batches differ": ((inputs(3)[0], inputs(2)[1]), ValueError, "'batch' is 3 in input 'ids'"),
     "empty batch": ((inputs(0)[0], inputs(0)[1]), ValueError, "'batch' is at least 1"),
@@ -215,7 +215,7 @@ def test_a_level_that_does_not_exist(tmp_path: Path) -> None:
 
 def test_import_brings_numpy_at_most() -> None:
     code = (
-        "import sys, taille; dir(taille); taille.load, taille.CompiledModel, taille.quantize_model, taille.compile_model\n"
+        "import sys, taille; dir(taille); taille.load, taille.CompiledModel, taille.quantize_model\n"
         "print(sorted(m for m in ('torch', 'typer', 'rich', 'scipy', 'sympy', 'safetensors') if m in sys.modules))"
     )
     assert output_of_script(code) == "[]"

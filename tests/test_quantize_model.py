@@ -82,7 +82,7 @@ def bert() -> tuple[taille.TorchModel, taille.QuantizedModel, Any]:
     sentences, more, _ = sentence_pairs("sick_train.tsv", 64)
     example = tokens(tokenizer, sentences[:2])
     batches = [tokens(tokenizer, part) for part in in_batches(sentences + more, 16)]
-    axes = dict.fromkeys(example, {0: "batch", 1: "sequence"})
+    axes = {name: {0: "batch", 1: "sequence"} for name in example}
     model = taille.TorchModel(net, example, dynamic_shapes=axes, calibration_data=batches, name="MiniLM-L6")
     return model, taille.quantize_model(model, "int8"), tokenizer
 
