@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import taille
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+import taille
 from zoo import relative_error
 
 Function = Callable[..., Any]
