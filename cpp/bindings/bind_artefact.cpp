@@ -74,7 +74,7 @@ void bind_artefact(py::module_& m) {
         py::gil_scoped_release nogil;  // `bytes` is held by the caller and cannot change
         return pair_of(deserialize(span, name));
       },
-      py::arg("bytes"), py::arg("name") = "<bytes>", "(graph, metadata) of a file's bytes; `name` is for messages.");
+      py::arg("data"), py::arg("name") = "<bytes>", "(graph, metadata) of a file's bytes; `name` is for messages.");
   m.def(
       "crc32c",
       [](const py::bytes& bytes, uint32_t so_far) {
@@ -82,7 +82,7 @@ void bind_artefact(py::module_& m) {
         py::gil_scoped_release nogil;  // as above
         return crc32c(span, so_far);
       },
-      py::arg("bytes"), py::arg("so_far") = 0, "CRC-32C of the bytes, continuing from `so_far`.");
+      py::arg("data"), py::arg("so_far") = 0, "CRC-32C of the bytes, continuing from `so_far`.");
 }
 
 }  // namespace taille
