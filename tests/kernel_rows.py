@@ -1,4 +1,8 @@
-"""What the tests of single kernels share: the rows of the tables, comparison bit by bit, error in ULP."""
+"""What the tests of single float kernels share: the rows of the tables, comparison bit by bit, error in ULP."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -9,38 +13,50 @@ KERNELS = _native.kernels
 EPS = 2.0**-24  # half an ULP of 1: the most that one rounding changes, relatively
 
 
-def variants(*ops):
-    """(op, variant) of every row of these tables but the reference, as pytest parameters."""
+def variants(*ops: str) -> list[object]:
+    """(op, variant) of every row of these tables but the reference; those that this CPU lacks are skipped."""
+    supported = _native.supported_isas()
     return [
-        pytest.param(op, variant, id=f"{op}-{variant}")
-        for op, variant, *_ in KERNELS.list_kernels()
+        pytest.param(
+            op,
+            variant,
+            id=f"{op}-{variant}",
+            marks=() if level in supported else pytest.mark.skip(reason=f"this CPU lacks {level}"),
+        )
+        for op, variant, level in KERNELS.list_kernels()
         if op in ops and variant != "reference"
     ]
 
 
-def run(op, variant, *args, **kwargs):
-    """Calls one row; skips the test where this CPU lacks its level."""
-    try:
-        return getattr(KERNELS, op)(*args, variant=variant, **kwargs)
-    except RuntimeError as error:
-        pytest.skip(str(error))
+def run(op: str, variant: str, *args: object, **kwargs: object) -> np.ndarray:
+    """Calls one row of a table."""
+    return getattr(KERNELS, op)(*args, variant=variant, **kwargs)
 
 
-def assert_same_bits(actual, expected, context=""):
+def normal(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    """Standard normal float32 values."""
+    return rng.standard_normal(shape).astype(np.float32)
+
+
+def assert_same_bits(actual: np.ndarray, expected: np.ndarray, context: str = "") -> None:
     """Equal bit for bit, signed zeros included; any NaN equals any NaN."""
-    actual, expected = np.asarray(actual), np.asarray(expected)
     assert actual.shape == expected.shape, context
     nan = np.isnan(expected)
     np.testing.assert_array_equal(np.isnan(actual), nan, err_msg=f"NaN {context}")
-    same = np.where(nan, 0, actual).view(np.uint32) == np.where(nan, 0, expected).view(np.uint32)
+    zero = np.float32(0)
+    same = np.where(nan, zero, actual).view(np.uint32) == np.where(nan, zero, expected).view(np.uint32)
     if not same.all():
-        at = tuple(int(i[0]) for i in np.nonzero(~same))
+        at = first(~same)
         raise AssertionError(f"{context} differs at {at}: {actual[at]!r} != {expected[at]!r} ({(~same).sum()} in all)")
 
 
-def ulp_error(actual, exact):
-    """|actual - exact| in units of the last place of exact (a float64 array), denormals in units of 2^-149."""
-    exact = np.asarray(exact, np.float64)
+def first(mask: np.ndarray) -> Sequence[int]:
+    """The index of the first true element."""
+    return tuple(int(i[0]) for i in np.nonzero(mask))
+
+
+def ulp_error(actual: np.ndarray, exact: np.ndarray) -> np.ndarray:
+    """|actual - exact| in units of the last place of exact (float64)."""
     with np.errstate(over="ignore"):
         rounded = np.abs(exact).astype(np.float32)
     unit = np.spacing(np.minimum(rounded, np.finfo(np.float32).max)).astype(np.float64)

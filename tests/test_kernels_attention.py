@@ -5,15 +5,11 @@ import itertools
 import numpy as np
 import pytest
 
-from kernel_rows import EPS, KERNELS, assert_same_bits, run, variants
+from kernel_rows import EPS, KERNELS, assert_same_bits, normal, run, variants
 from kernels_guard import guarded, guarded_empty
 
 INF = float("inf")
 ATTENTION = pytest.mark.parametrize(("op", "variant"), variants("attention"))
-
-
-def normal(rng, *shape):
-    return rng.standard_normal(shape).astype(np.float32)
 
 
 def head_rows(values, heads=3):

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kernels_guard import guarded, guarded_empty
 
+from kernels_guard import guarded, guarded_empty
 from taille import _native
 
 KERNELS = _native.kernels
@@ -58,6 +58,7 @@ class Gemm:
     residual: bool = False
     out_f32: bool = False
     extremes: int = 0  # weight beside activations of 255
+    wild: bool = False  # NaN, infinities and more than int32 holds before rounding
     lo: float = 0
     hi: float = 255
     m_range: tuple[int, int] | None = None
@@ -87,6 +88,8 @@ def gemm_inputs(case: Gemm) -> dict[str, np.ndarray]:
         "bias": rng.uniform(100, 150, case.n).astype(np.float32),
         "residual": residual,
     }
+    if case.wild:
+        inputs["bias"] = np.resize(np.float32([np.nan, np.inf, -np.inf, 3e9, -3e9, 1e30, 100]), case.n)
     if case.taps:
         inputs["a"] = a.ravel()
         offsets = rng.integers(0, a.size - case.k + 1, (case.m, case.taps), np.int32)
@@ -113,7 +116,7 @@ def gemm_numpy(case: Gemm) -> np.ndarray:
         v = v + residual if case.residual else v
         return np.clip(v, np.float32(case.lo), np.float32(case.hi))
     v = exact_fma(residual, np.float32(0.37), v) if case.residual else v
-    return to_u8(v, case.lo, case.hi)
+    return to_u8(np.where(np.isnan(v), np.float32(case.lo), v), case.lo, case.hi)
 
 
 def run_gemm(case: Gemm, variant: str, at: str = "end") -> np.ndarray:
@@ -174,6 +177,8 @@ GEMM_OPTIONS = [
     Gemm(20, 80, 2048, extremes=-128),
     Gemm(7, 80, 20000, extremes=127, taps=3),
     Gemm(150, 17, 8192),
+    Gemm(9, 90, 8, wild=True, lo=2, hi=250),
+    Gemm(9, 90, 8, wild=True, residual=True, lo=2.5, hi=249.5),
 ]
 
 
@@ -226,7 +231,7 @@ class TestGemmS8:
         check_gemm(case, variant)
 
     def test_unknown_variant(self) -> None:
-        with pytest.raises(ValueError, match="no variant 'sse9'; there are .*reference"):
+        with pytest.raises(ValueError, match=r"no variant 'sse9'; there are .*reference"):
             run_gemm(Gemm(1, 1, 4), "sse9")
 
     def test_wrong_arguments(self) -> None:

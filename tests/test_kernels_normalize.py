@@ -3,15 +3,11 @@
 import numpy as np
 import pytest
 
-from kernel_rows import EPS, assert_same_bits, run, variants
+from kernel_rows import EPS, assert_same_bits, normal, run, variants
 from kernels_guard import guarded, guarded_empty
 
 INF = float("inf")
 SIZES = (1, 2, 15, 16, 17, 31, 33, 64, 65, 127, 130, 768)
-
-
-def normal(rng, *shape):
-    return rng.standard_normal(shape).astype(np.float32)
 
 
 @pytest.mark.parametrize(("op", "variant"), variants("softmax"))

@@ -24,7 +24,8 @@ InputArrays::InputArrays(const Graph& graph, const py::dict& given) {
     check(given.contains(v.name.c_str()), "input '", v.name, "' is missing; the model takes ", names_of_inputs(graph));
     const py::object item = given[v.name.c_str()];
     if (!py::isinstance<py::array>(item))
-      throw TypeError(concat("input '", v.name, "' is a ", py::str(py::type::of(item).attr("__name__")).cast<std::string>(),
+      throw TypeError(concat("input '", v.name, "' is a ",
+                             py::str(py::type::of(item).attr("__name__")).cast<std::string>(),
                              "; wanted a numpy array of ", name_of(v.dtype)));
     auto array = item.cast<py::array>();
     const auto dtype = py::str(array.dtype().attr("name")).cast<std::string>();

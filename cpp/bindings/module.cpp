@@ -9,4 +9,6 @@ PYBIND11_MODULE(_native, m) {
   taille::bind_graph(m);
   taille::bind_artefact(m);
   taille::bind_runtime(m);
+  auto testing = m.def_submodule("testing", "Parts without a public name, for their tests.");
+  taille::bind_testing(testing);
 }

@@ -78,7 +78,7 @@ class Graph {
   std::vector<Node> nodes;
   std::vector<ValueId> inputs;
   std::vector<ValueId> outputs;
-  std::vector<std::string> output_names;  // as many as outputs
+  std::vector<std::string> output_names;    // as many as outputs
   std::string output_structure = "single";  // "single", "tuple" or "dict": what predict gives back
 
   ValueId add_input(std::string name, DType dtype, Shape shape);

@@ -29,8 +29,7 @@ TensorPtr scaled_weight(const Tensor& w, const Affine& a) {
   auto out = std::make_shared<Tensor>(w.dtype, w.dims);
   const auto rows = a.scale.size();
   const size_t row = static_cast<size_t>(w.count()) / rows;
-  for (size_t i = 0; i < rows * row; ++i)
-    out->as<float>()[i] = static_cast<float>(w.as<float>()[i] * a.scale[i / row]);
+  for (size_t i = 0; i < rows * row; ++i) out->as<float>()[i] = static_cast<float>(w.as<float>()[i] * a.scale[i / row]);
   return out;
 }
 

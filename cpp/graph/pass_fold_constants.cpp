@@ -20,8 +20,8 @@ Graph pass_fold_constants(const Graph& graph, const Evaluator& evaluate) {
   Rewriter r(graph);
   for (const Node& node : graph.nodes) {
     const Value& old = graph.value(node.output);
-    bool foldable = is_static(old.shape) && element_count(old.shape).constant() <= kMaxFoldedElements &&
-                    old.dtype != DType::u8;
+    bool foldable =
+        is_static(old.shape) && element_count(old.shape).constant() <= kMaxFoldedElements && old.dtype != DType::u8;
     Node now = node;
     for (ValueId& i : now.inputs) {
       i = r.map(i);

@@ -18,8 +18,9 @@ constexpr size_t kNhwcOf[4] = {0, 3, 1, 2};  // where an NCHW axis stands in NHW
 
 bool is_elementwise(const std::string& op) {
   static const std::set<std::string, std::less<>> ops = {
-      "neg",  "abs", "exp",       "log",   "sqrt", "rsqrt", "reciprocal", "tanh", "sigmoid", "silu", "erf",
-      "gelu", "gelu_tanh", "hardswish", "hardsigmoid", "clamp", "add", "sub", "mul", "div", "minimum", "maximum", "pow"};
+      "neg",     "abs",  "exp", "log",  "sqrt",      "rsqrt",     "reciprocal",  "tanh",
+      "sigmoid", "silu", "erf", "gelu", "gelu_tanh", "hardswish", "hardsigmoid", "clamp",
+      "add",     "sub",  "mul", "div",  "minimum",   "maximum",   "pow"};
   return ops.contains(op);
 }
 
@@ -76,8 +77,8 @@ class Layout {
     if (op == "conv2d") return conv(node);
     if (op == "max_pool2d" || op == "avg_pool2d" || op == "adaptive_avg_pool2d") return pool(node);
     if (op == "linear") return linear(node);
-    const bool follows = std::any_of(node.inputs.begin(), node.inputs.end(),
-                                     [&](ValueId i) { return is_image(i) && only_nhwc(i); });
+    const bool follows =
+        std::any_of(node.inputs.begin(), node.inputs.end(), [&](ValueId i) { return is_image(i) && only_nhwc(i); });
     if (!follows) return false;
     if (is_elementwise(op)) return elementwise(node);
     if (op == "concat") return concat_(node);

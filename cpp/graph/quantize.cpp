@@ -81,9 +81,9 @@ class Quantizer {
   const Ranges& ranges_;
   const std::set<std::string>& ignore_;
   std::vector<QuantizeReport>* report_;
-  std::vector<ValueId> u8_, f32_;   // new values in each form, by old value
-  std::vector<char> int8_;          // per node: a linear or convolution that runs in int8
-  std::vector<char> u8_out_;        // per node: gives uint8
+  std::vector<ValueId> u8_, f32_;  // new values in each form, by old value
+  std::vector<char> int8_;         // per node: a linear or convolution that runs in int8
+  std::vector<char> u8_out_;       // per node: gives uint8
   std::vector<std::string> why_;
 
   const Value& value(ValueId old) const { return r_.from.value(old); }
@@ -108,8 +108,9 @@ class Quantizer {
   bool requantises(const Node& node) const {
     if (!range(node.output)) return false;
     if (node.op == "add") return value(node.inputs[0]).shape == value(node.inputs[1]).shape;
-    if (node.op == "mean") return value(node.inputs[0]).shape.size() == 4 &&
-                                  node.attr<std::vector<int64_t>>("axes") == std::vector<int64_t>{1, 2};
+    if (node.op == "mean")
+      return value(node.inputs[0]).shape.size() == 4 &&
+             node.attr<std::vector<int64_t>>("axes") == std::vector<int64_t>{1, 2};
     return node.op == "concat" || node.op == "avg_pool2d" || node.op == "adaptive_avg_pool2d" || node.op == "clamp" ||
            has_table(node.op);
   }

@@ -20,9 +20,9 @@ using Ranges = std::map<std::string, Range, std::less<>>;  // by value name
 
 struct QuantizeReport {
   std::string name, op;
-  std::string precision;   // "int8" or "float32"
-  std::string why;         // why it was left alone, else ""
-  double weight_sqnr_db;   // 10 log10(sum w^2 / sum (w - q s)^2); 0 where there are no weights
+  std::string precision;  // "int8" or "float32"
+  std::string why;        // why it was left alone, else ""
+  double weight_sqnr_db;  // 10 log10(sum w^2 / sum (w - q s)^2); 0 where there are no weights
 };
 
 // `ignore`: names of nodes that stay float32; an unknown name is an error.

@@ -102,24 +102,39 @@ struct ValuePanel {
   }
 };
 
-// Masks row i of the scores `s` and turns it into weights; returns 1 / their sum.
-inline float weigh_row(const AttentionBlock& t, int64_t i, float* s) {
-  const taille::AttentionArgs& g = t.g;
-  const int64_t visible = g.causal ? least(g.keys, i + 1) : g.keys;
+inline int64_t visible_keys(const taille::AttentionArgs& g, int64_t i) {
+  return g.causal ? least(g.keys, i + 1) : g.keys;
+}
+
+// Masks row i of the scores `s` and returns its maximum.
+inline float mask_row(const taille::AttentionArgs& g, int64_t i, float* s) {
+  const int64_t visible = visible_keys(g, i);
   if (g.mask != nullptr) {
     const float* mask = g.mask + i * g.mask_stride;
-    for (int64_t j = 0; j < visible; j += 16) {
-      const V16 m = g.mask_step == 0 ? splat(*mask) : load_upto(mask + j, visible - j, splat(0.0f));
+    for_vectors(visible, [&](int64_t j, int64_t lanes) {
+      const V16 m = g.mask_step == 0 ? splat(*mask) : load_upto(mask + j, lanes, splat(0.0f));
       store(s + j, load(s + j) + m);
-    }
+    });
   }
   if (g.mask_bool != nullptr) {
     const uint8_t* mask = g.mask_bool + i * g.mask_stride;
     for (int64_t j = 0; j < visible; ++j) s[j] = mask[j * g.mask_step] != 0 ? s[j] : -kInfinity;
   }
-  const float factor = exp_row(s, visible, s);
-  for (int64_t j = visible; j < t.used; ++j) s[j] = 0.0f;
-  return factor;
+  return row_max(s, visible);
+}
+
+// One step for all rows of the block, then the next: see softmax_run.
+inline void weigh_rows(AttentionBlock& t) {
+  const taille::AttentionArgs& g = t.g;
+  float top[taille::kAttentionBlock];
+  float* s = t.scores;
+  for (int64_t i = t.begin; i < t.end; ++i, s += t.scores_stride) top[i - t.begin] = mask_row(g, i, s);
+  s = t.scores;
+  for (int64_t i = t.begin; i < t.end; ++i, s += t.scores_stride) {
+    const int64_t visible = visible_keys(g, i);
+    t.factors[i - t.begin] = exp_row(s, visible, top[i - t.begin], s);
+    for (int64_t j = visible; j < t.used; ++j) s[j] = 0.0f;
+  }
 }
 
 inline void attention_block(AttentionBlock& t) {
@@ -129,8 +144,7 @@ inline void attention_block(AttentionBlock& t) {
     const int64_t vectors = vectors_of(least(t.used - j, kPanel));
     strips(ScorePanel{t, j, t.keys + j * g.dim, width, 0}, vectors, t.begin, t.end);
   }
-  for (int64_t i = t.begin; i < t.end; ++i)
-    t.factors[i - t.begin] = weigh_row(t, i, t.scores + (i - t.begin) * t.scores_stride);
+  weigh_rows(t);
   for (int64_t c = 0; c < g.value_dim; c += kPanel)
     strips(ValuePanel{t, c, 0}, vectors_of(least(g.value_dim - c, kPanel)), t.begin, t.end);
 }

@@ -77,6 +77,25 @@ inline I load_u8_as_s32(const uint8_t* p, int64_t n) {
   if (n >= kLanes) return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
   return _mm256_cvtepu8_epi32(_mm256_castsi256_si128(load_bytes(p, n)));
 }
+inline void copy_over(uint8_t* to, const uint8_t* from, int64_t n) {
+  int64_t done = 0;
+  for (; done + kBytes <= n; done += kBytes) store_bytes(to + done, load_bytes(from + done, kBytes), kBytes);
+  to += done, from += done, n -= done;
+  if (n >= 16) {  // two halves that may overlap
+    __builtin_memcpy(to, from, 16);
+    __builtin_memcpy(to + n - 16, from + n - 16, 16);
+  } else if (n >= 8) {
+    __builtin_memcpy(to, from, 8);
+    __builtin_memcpy(to + n - 8, from + n - 8, 8);
+  } else if (n >= 4) {
+    __builtin_memcpy(to, from, 4);
+    __builtin_memcpy(to + n - 4, from + n - 4, 4);
+  } else if (n > 0) {
+    to[0] = from[0];
+    to[n / 2] = from[n / 2];
+    to[n - 1] = from[n - 1];
+  }
+}
 inline I broadcast4(const void* p) {
   int32_t x;
   __builtin_memcpy(&x, p, sizeof x);
@@ -112,6 +131,7 @@ inline F mul(F a, F b) { return _mm256_mul_ps(a, b); }
 inline F min(F a, F b) { return _mm256_min_ps(a, b); }
 inline F max(F a, F b) { return _mm256_max_ps(a, b); }
 inline F clamp(F v, F lo, F hi) { return _mm256_min_ps(_mm256_max_ps(v, lo), hi); }
+inline F cap(F v, F hi) { return _mm256_min_ps(hi, v); }
 
 inline I interleave_low8(I a, I b) { return _mm256_unpacklo_epi8(a, b); }
 inline I interleave_high8(I a, I b) { return _mm256_unpackhi_epi8(a, b); }
@@ -123,6 +143,10 @@ inline I pack_lanes(I a, I b, I c, I d) {
 }
 inline I pack(I a, I b, I c, I d) {
   return _mm256_permutevar8x32_epi32(pack_lanes(a, b, c, d), _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+}
+inline I low_bytes(float lo) {
+  const I low = round_half_even(all_f32(lo));
+  return pack_lanes(low, low, low, low);
 }
 inline void transpose_lanes(F (&v)[4]) {
   const F a = v[0], b = v[1], c = v[2], d = v[3];

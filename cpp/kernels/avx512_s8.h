@@ -47,6 +47,17 @@ inline I load_u8_as_s32(const uint8_t* p, int64_t n) {
   if (n >= kLanes) return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
   return _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(lanes_mask(n), p));
 }
+// Copies n bytes; may write up to kBytes past them, reads none past them.
+inline void copy_over(uint8_t* to, const uint8_t* from, int64_t n) {
+  if (n <= 16) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm_maskz_loadu_epi8(lanes_mask(n), from));
+  } else if (n <= 32) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to),
+                        _mm256_maskz_loadu_epi8(static_cast<__mmask32>(bytes_mask(n)), from));
+  } else {
+    for (int64_t done = 0; done < n; done += kBytes) store_bytes(to + done, load_bytes(from + done, n - done), kBytes);
+  }
+}
 // The 4 bytes at p in every lane.
 inline I broadcast4(const void* p) {
   int32_t x;
@@ -83,6 +94,7 @@ inline F mul(F a, F b) { return _mm512_mul_ps(a, b); }
 inline F min(F a, F b) { return _mm512_min_ps(a, b); }
 inline F max(F a, F b) { return _mm512_max_ps(a, b); }
 inline F clamp(F v, F lo, F hi) { return _mm512_min_ps(_mm512_max_ps(v, lo), hi); }  // NaN gives lo
+inline F cap(F v, F hi) { return _mm512_min_ps(hi, v); }                             // NaN stays NaN
 
 // Within each 128-bit lane: bytes or words of a and b in turn.
 inline I interleave_low8(I a, I b) { return _mm512_unpacklo_epi8(a, b); }
@@ -98,6 +110,12 @@ inline I pack_lanes(I a, I b, I c, I d) {
 inline I pack(I a, I b, I c, I d) {
   const I order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
   return _mm512_permutexvar_epi32(order, pack_lanes(a, b, c, d));
+}
+// Clamping to lo may follow rounding and packing, since rounding is monotonic: max_u8(pack(...), low_bytes(lo)).
+// Packing itself clamps to 0; a NaN and what is below int32 round to the least int32. The other end needs cap first.
+inline I low_bytes(float lo) {
+  const I low = round_half_even(all_f32(lo));
+  return pack_lanes(low, low, low, low);
 }
 // v[q] lane l to the place 4l + q: what pack_lanes does for bytes.
 inline void transpose_lanes(F (&v)[4]) {

@@ -68,16 +68,18 @@ inline void row(const DepthwiseS8Args& g, int64_t i, int64_t c, int64_t n, const
     interleave(bytes, dwords);
     TAILLE_UNROLL for (int q = 0; q < 4; ++q) acc[q] = dot(acc[q], activations(dwords[q]), block.w[tap / 4][q]);
   }
-  const F lo = all_f32(g.lo), hi = all_f32(g.hi);
   F x[4];
   TAILLE_UNROLL for (int q = 0; q < 4; ++q) x[q] =
-      clamp(fma(to_f32(acc[q]), load_f32(block.scale[q], kLanes), load_f32(block.bias[q], kLanes)), lo, hi);
+      fma(to_f32(acc[q]), load_f32(block.scale[q], kLanes), load_f32(block.bias[q], kLanes));
+  const F hi = all_f32(g.hi);
   if (!g.out_f32) {
-    const I packed =
-        pack_lanes(round_half_even(x[0]), round_half_even(x[1]), round_half_even(x[2]), round_half_even(x[3]));
-    store_bytes(static_cast<uint8_t*>(g.out) + i * g.ldc + c, packed, n);
+    I v[4];
+    TAILLE_UNROLL for (int q = 0; q < 4; ++q) v[q] = round_half_even(cap(x[q], hi));
+    const I bytes = max_u8(pack_lanes(v[0], v[1], v[2], v[3]), low_bytes(g.lo));
+    store_bytes(static_cast<uint8_t*>(g.out) + i * g.ldc + c, bytes, n);
     return;
   }
+  TAILLE_UNROLL for (int q = 0; q < 4; ++q) x[q] = clamp(x[q], all_f32(g.lo), hi);
   transpose_lanes(x);
   TAILLE_UNROLL for (int q = 0; q < 4; ++q)
       store_f32(static_cast<float*>(g.out) + i * g.ldc + c + kLanes * q, x[q], n - kLanes * q);

@@ -10,9 +10,8 @@ namespace {
 
 template <class F>
 inline void map(const taille::UnaryArgs& g, F f) {
-  int64_t i = 0;
-  for (; i + 16 <= g.n; i += 16) store(g.out + i, f(load(g.x + i)));
-  if (i < g.n) store_n(g.out + i, f(load_n(g.x + i, g.n - i, splat(0.0f))), g.n - i);
+  for_vectors(
+      g.n, [&](int64_t i, int64_t lanes) { store_upto(g.out + i, f(load_upto(g.x + i, lanes, splat(0.0f))), lanes); });
 }
 
 // 0.5 x (1 + t) where t is in [-1, 1]
@@ -71,23 +70,16 @@ inline void unary_run(const taille::UnaryArgs& g) {
   }
 }
 
-template <bool kRepeat>
-inline V16 operand(const float* p, int64_t i, V16 repeated) {
-  return kRepeat ? repeated : load(p + i);
-}
-
 template <bool kRepeatA, bool kRepeatB, class F>
 inline void map2_steps(const taille::BinaryArgs& g, F f) {
   if (g.n <= 0) return;
   const V16 a = splat(*g.a);
   const V16 b = splat(*g.b);
-  int64_t i = 0;
-  for (; i + 16 <= g.n; i += 16) store(g.out + i, f(operand<kRepeatA>(g.a, i, a), operand<kRepeatB>(g.b, i, b)));
-  const int64_t left = g.n - i;
-  if (left == 0) return;
-  const V16 x = kRepeatA ? a : load_n(g.a + i, left, a);
-  const V16 y = kRepeatB ? b : load_n(g.b + i, left, b);
-  store_n(g.out + i, f(x, y), left);
+  for_vectors(g.n, [&](int64_t i, int64_t lanes) {
+    const V16 x = kRepeatA ? a : load_upto(g.a + i, lanes, a);
+    const V16 y = kRepeatB ? b : load_upto(g.b + i, lanes, b);
+    store_upto(g.out + i, f(x, y), lanes);
+  });
 }
 
 template <class F>

@@ -72,7 +72,8 @@ template <int MR, int NV>
 template <int MR, int NV>
 [[gnu::always_inline]] inline void store_u8(const Tile& t, F (&x)[MR][NV]) {
   const GemmS8Args& g = t.g;
-  const F lo = all_f32(g.lo), hi = all_f32(g.hi), residual_scale = all_f32(g.residual_scale);
+  const F hi = all_f32(g.hi), residual_scale = all_f32(g.residual_scale);
+  const I lo = low_bytes(g.lo);
   const auto* residual = static_cast<const uint8_t*>(g.residual);
   uint8_t* out = static_cast<uint8_t*>(g.out) + t.i * g.ldc + t.j;
   if (residual) residual += t.i * g.residual_stride + t.j;
@@ -85,8 +86,8 @@ template <int MR, int NV>
       residual += g.residual_stride;
     }
     I q[4] = {zero(), zero(), zero(), zero()};
-    TAILLE_UNROLL for (int v = 0; v < NV; ++v) q[v] = round_half_even(clamp(x[r][v], lo, hi));
-    store_bytes(out, pack(q[0], q[1], q[2], q[3]), t.columns < kLanes * NV ? t.columns : kLanes * NV);
+    TAILLE_UNROLL for (int v = 0; v < NV; ++v) q[v] = round_half_even(cap(x[r][v], hi));
+    store_bytes(out, max_u8(pack(q[0], q[1], q[2], q[3]), lo), t.columns < kLanes * NV ? t.columns : kLanes * NV);
     out += g.ldc;
   }
 }
@@ -149,17 +150,17 @@ void tile(const Tile& t) {
     store_u8<MR, NV>(t, x);
 }
 
-// Copies n bytes; may write up to a vector past them, never reads past them.
-inline void copy_over(uint8_t* to, const uint8_t* from, int64_t n) {
-  for (int64_t done = 0; done < n; done += kBytes) store_bytes(to + done, load_bytes(from + done, n - done), kBytes);
-}
-
 inline Rows gather(const GemmS8Args& g, int64_t begin, int64_t end) {
-  const int64_t k_total = g.taps * g.k, padded = (k_total + 3) & ~int64_t{3};
-  const Rows source{g.a, 0, g.lda, g.offsets, g.taps, g.pad_row, g.k};
+  const int64_t k = g.k, k_total = g.taps * k, padded = (k_total + 3) & ~int64_t{3};
   uint8_t* to = g.scratch;
   for (int64_t i = begin; i < end; ++i, to += padded) {
-    for (int64_t tap = 0; tap < g.taps; ++tap) copy_over(to + tap * g.k, row_pointer(source, i, tap), g.k);
+    if (g.offsets) {
+      const int32_t* offsets = g.offsets + i * g.taps;
+      for (int64_t tap = 0; tap < g.taps; ++tap)
+        copy_over(to + tap * k, offsets[tap] < 0 ? g.pad_row : g.a + offsets[tap], k);
+    } else {
+      copy_over(to, g.a + i * g.lda, k);
+    }
     for (int64_t b = k_total; b < padded; ++b) to[b] = 0;
   }
   return {g.scratch, begin, padded, nullptr, 1, nullptr, padded};

@@ -4,10 +4,10 @@
 #include "kernels/depthwise.h"
 #include "kernels/elementwise.h"
 #include "kernels/gemm_f32.h"
-#include "kernels/normalize.h"
-#include "kernels/pool.h"
 #include "kernels/gemm_s8.h"
 #include "kernels/movement.h"
+#include "kernels/normalize.h"
+#include "kernels/pool.h"
 #include "kernels/quantize.h"
 
 namespace taille {

@@ -9,42 +9,48 @@
 
 namespace {
 
+// Four maxima at a time: one alone would wait for itself. (The order cannot show: a NaN spoils the row's sum anyway.)
 inline float row_max(const float* x, int64_t n) {
   const V16 lowest = splat(-kInfinity);
-  V16 m = lowest;
+  V16 m[4] = {lowest, lowest, lowest, lowest};
   int64_t i = 0;
-  for (; i + 16 <= n; i += 16) m = max(m, load(x + i));
-  if (i < n) m = max(m, load_n(x + i, n - i, lowest));
-  return reduce_max(m);
+  for (; i + 64 <= n; i += 64)
+#pragma GCC unroll 4
+    for (int u = 0; u < 4; ++u) m[u] = max(m[u], load(x + i + 16 * u));
+  for (; i < n; i += 16) m[0] = max(m[0], load_upto(x + i, n - i, lowest));
+  return reduce_max(max(max(m[0], m[1]), max(m[2], m[3])));
 }
 
-// out = exp(x - max x); returns the factor that makes it sum to 1, or 0 for a row of -inf. A NaN makes it NaN.
-inline float exp_row(const float* x, int64_t n, float* out) {
-  const float top = row_max(x, n);
+// out = exp(x - top); returns the factor that makes it sum to 1, or 0 for a row of -inf. A NaN makes it NaN.
+inline float exp_row(const float* x, int64_t n, float top, float* out) {
   const V16 shift = splat(top == -kInfinity ? 0.0f : top);  // -inf - -inf would be NaN
+  const V16 lowest = splat(-kInfinity);
   V16 sum = splat(0.0f);
-  int64_t i = 0;
-  for (; i + 16 <= n; i += 16) {
-    const V16 e = exp_nonpositive(load(x + i) - shift);
+  for_vectors(n, [&](int64_t i, int64_t lanes) {
+    const V16 e = exp_nonpositive(load_upto(x + i, lanes, lowest) - shift);
     sum = sum + e;
-    store(out + i, e);
-  }
-  if (i < n) {
-    const V16 e = exp_nonpositive(load_n(x + i, n - i, splat(-kInfinity)) - shift);
-    sum = sum + e;
-    store_n(out + i, e, n - i);
-  }
+    store_upto(out + i, e, lanes);
+  });
   const float total = reduce_add(sum);
   return total == 0.0f ? 0.0f : 1.0f / total;
 }
 
+// One step for several rows, then the next: within a row each waits for the sum or the maximum before it.
 inline void softmax_run(const taille::SoftmaxArgs& g) {
-  for (int64_t r = 0; r < g.rows; ++r) {
+  constexpr int64_t kRows = 8;
+  float top[kRows];
+  float factor[kRows];
+  for (int64_t r = 0; r < g.rows; r += kRows) {
+    const int64_t rows = g.rows - r < kRows ? g.rows - r : kRows;
+    const float* x = g.x + r * g.n;
     float* out = g.out + r * g.n;
-    const V16 factor = splat(exp_row(g.x + r * g.n, g.n, out));
-    int64_t i = 0;
-    for (; i + 16 <= g.n; i += 16) store(out + i, load(out + i) * factor);
-    if (i < g.n) store_n(out + i, load_n(out + i, g.n - i, factor) * factor, g.n - i);
+    for (int64_t j = 0; j < rows; ++j) top[j] = row_max(x + j * g.n, g.n);
+    for (int64_t j = 0; j < rows; ++j) factor[j] = exp_row(x + j * g.n, g.n, top[j], out + j * g.n);
+    for (int64_t j = 0; j < rows; ++j) {
+      float* y = out + j * g.n;
+      const V16 f = splat(factor[j]);
+      for_vectors(g.n, [&](int64_t i, int64_t lanes) { store_upto(y + i, load_upto(y + i, lanes, f) * f, lanes); });
+    }
   }
 }
 
@@ -59,32 +65,33 @@ inline void layer_norm_rows(const taille::LayerNormArgs& g, int64_t r) {
   V16 sum[R], mean[R], scale[R];
 #pragma GCC unroll 8
   for (int j = 0; j < R; ++j) sum[j] = zero;
-  for (int64_t i = 0; i < g.n; i += 16)
+  for_vectors(g.n, [&](int64_t i, int64_t lanes) {
 #pragma GCC unroll 8
-    for (int j = 0; j < R; ++j) sum[j] = sum[j] + load_upto(x + j * g.n + i, g.n - i, zero);
+    for (int j = 0; j < R; ++j) sum[j] = sum[j] + load_upto(x + j * g.n + i, lanes, zero);
+  });
 #pragma GCC unroll 8
   for (int j = 0; j < R; ++j) {
     mean[j] = splat(reduce_add(sum[j]) / n);
     sum[j] = zero;
   }
-  for (int64_t i = 0; i < g.n; i += 16)
+  for_vectors(g.n, [&](int64_t i, int64_t lanes) {
 #pragma GCC unroll 8
     for (int j = 0; j < R; ++j) {
-      const V16 d = load_upto(x + j * g.n + i, g.n - i, mean[j]) - mean[j];
+      const V16 d = load_upto(x + j * g.n + i, lanes, mean[j]) - mean[j];
       sum[j] = fma(d, d, sum[j]);
     }
+  });
 #pragma GCC unroll 8
   for (int j = 0; j < R; ++j) scale[j] = splat(1.0f / __builtin_sqrtf(reduce_add(sum[j]) / n + g.epsilon));
-  for (int64_t i = 0; i < g.n; i += 16) {
-    const int64_t left = g.n - i;
-    const V16 gamma = g.gamma == nullptr ? one : load_upto(g.gamma + i, left, one);
-    const V16 beta = g.beta == nullptr ? zero : load_upto(g.beta + i, left, zero);
+  for_vectors(g.n, [&](int64_t i, int64_t lanes) {
+    const V16 gamma = g.gamma == nullptr ? one : load_upto(g.gamma + i, lanes, one);
+    const V16 beta = g.beta == nullptr ? zero : load_upto(g.beta + i, lanes, zero);
 #pragma GCC unroll 8
     for (int j = 0; j < R; ++j) {
-      const V16 v = (load_upto(x + j * g.n + i, left, zero) - mean[j]) * scale[j];
-      store_upto(out + j * g.n + i, fma(v, gamma, beta), left);
+      const V16 v = (load_upto(x + j * g.n + i, lanes, zero) - mean[j]) * scale[j];
+      store_upto(out + j * g.n + i, fma(v, gamma, beta), lanes);
     }
-  }
+  });
 }
 
 inline void layer_norm_run(const taille::LayerNormArgs& g) {
@@ -116,7 +123,8 @@ inline void mean_rows_run(const taille::MeanRowsArgs& g) {
 inline void mean_last_run(const taille::MeanLastArgs& g) {
   for (int64_t r = 0; r < g.rows; ++r) {
     V16 sum = splat(0.0f);
-    for (int64_t i = 0; i < g.n; i += 16) sum = sum + load_upto(g.x + r * g.n + i, g.n - i, splat(0.0f));
+    const float* x = g.x + r * g.n;
+    for_vectors(g.n, [&](int64_t i, int64_t lanes) { sum = sum + load_upto(x + i, lanes, splat(0.0f)); });
     g.out[r] = reduce_add(sum) / g.divisor;
   }
 }

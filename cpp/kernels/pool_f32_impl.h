@@ -23,25 +23,17 @@ struct PoolAvg {
 };
 
 template <class Op, int U>
-inline void pool_block(const taille::PoolF32Args& g, int64_t i, int64_t c, int64_t left) {
-  const bool full = left >= 16 * U;
+[[gnu::always_inline]] inline void pool_block(const taille::PoolF32Args& g, int64_t i, int64_t c, int64_t lanes) {
   V16 v[U];
 #pragma GCC unroll 8
   for (int u = 0; u < U; ++u) v[u] = Op::start();
   for (int32_t t = g.starts[i]; t < g.starts[i + 1]; ++t) {
     const float* a = g.a + g.offsets[t] + c;
 #pragma GCC unroll 8
-    for (int u = 0; u < U; ++u) v[u] = Op::step(v[u], full ? load(a + 16 * u) : load_n(a + 16 * u, left, splat(0.0f)));
+    for (int u = 0; u < U; ++u) v[u] = Op::step(v[u], load_upto(a + 16 * u, lanes, splat(0.0f)));
   }
-  float* out = g.out + i * g.ldc + c;
 #pragma GCC unroll 8
-  for (int u = 0; u < U; ++u) {
-    v[u] = Op::finish(v[u], g, i);
-    if (full)
-      store(out + 16 * u, v[u]);
-    else
-      store_n(out + 16 * u, v[u], left);
-  }
+  for (int u = 0; u < U; ++u) store_upto(g.out + i * g.ldc + c + 16 * u, Op::finish(v[u], g, i), lanes);
 }
 
 template <class Op>
@@ -49,7 +41,7 @@ inline void pool_run(const taille::PoolF32Args& g) {
   constexpr int kWide = kVectorsLive < 4 ? 1 : 4;
   for (int64_t i = g.m_begin; i < g.m_end; ++i) {
     int64_t c = 0;
-    for (; c + 16 * kWide <= g.channels; c += 16 * kWide) pool_block<Op, kWide>(g, i, c, 16 * kWide);
+    for (; c + 16 * kWide <= g.channels; c += 16 * kWide) pool_block<Op, kWide>(g, i, c, 16);
     for (; c + 16 <= g.channels; c += 16) pool_block<Op, 1>(g, i, c, 16);
     if (c < g.channels) pool_block<Op, 1>(g, i, c, g.channels - c);
   }

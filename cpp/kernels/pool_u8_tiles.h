@@ -19,7 +19,7 @@ inline void pool_max_u8_run(const PoolU8Args& g) {
 }
 
 inline void pool_avg_u8_run(const PoolU8Args& g) {
-  const F lo = all_f32(0.0f), hi = all_f32(255.0f);
+  const F hi = all_f32(255.0f);
   for (int64_t i = g.m_begin; i < g.m_end; ++i) {
     const F multiplier = all_f32(g.multiplier[i]), bias = all_f32(g.bias[i]);
     for (int64_t c = 0; c < g.channels; c += kBytes) {
@@ -29,7 +29,7 @@ inline void pool_avg_u8_run(const PoolU8Args& g) {
         const uint8_t* a = g.a + g.offsets[t] + c;
         for (int v = 0; v < 4; ++v) sum[v] = add_s32(sum[v], load_u8_as_s32(a + kLanes * v, n - kLanes * v));
       }
-      for (int v = 0; v < 4; ++v) sum[v] = round_half_even(clamp(fma(to_f32(sum[v]), multiplier, bias), lo, hi));
+      for (int v = 0; v < 4; ++v) sum[v] = round_half_even(cap(fma(to_f32(sum[v]), multiplier, bias), hi));
       store_bytes(g.out + i * g.ldc + c, pack(sum[0], sum[1], sum[2], sum[3]), n);
     }
   }

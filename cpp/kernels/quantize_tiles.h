@@ -17,12 +17,12 @@ template <class Body>
 
 inline void quantize_run(const QuantizeArgs& g) {
   const F scale = all_f32(g.inverse_scale), zero_point = all_f32(g.zero_point);
-  const F lo = all_f32(0.0f), hi = all_f32(255.0f);
+  const F hi = all_f32(255.0f);
   for_blocks(g.n, [&](int64_t i, int64_t n) {
     I q[4];
     for (int v = 0; v < 4; ++v) {
       const F x = load_f32(g.x + i + kLanes * v, n - kLanes * v);
-      q[v] = round_half_even(clamp(fma(x, scale, zero_point), lo, hi));
+      q[v] = round_half_even(cap(fma(x, scale, zero_point), hi));
     }
     store_bytes(g.out + i, pack(q[0], q[1], q[2], q[3]), n);
   });
@@ -42,15 +42,16 @@ inline void dequantize_run(const DequantizeArgs& g) {
 template <bool kHasB>
 inline void add_u8_blocks(const AddU8Args& g) {
   const F a_scale = all_f32(g.a_scale), b_scale = all_f32(g.b_scale), bias = all_f32(g.bias);
-  const F lo = all_f32(g.lo), hi = all_f32(g.hi);
+  const F hi = all_f32(g.hi);
+  const I lo = low_bytes(g.lo);
   for_blocks(g.n, [&](int64_t i, int64_t n) {
     I q[4];
     for (int v = 0; v < 4; ++v) {
       F x = fma(to_f32(load_u8_as_s32(g.a + i + kLanes * v, n - kLanes * v)), a_scale, bias);
       if constexpr (kHasB) x = fma(to_f32(load_u8_as_s32(g.b + i + kLanes * v, n - kLanes * v)), b_scale, x);
-      q[v] = round_half_even(clamp(x, lo, hi));
+      q[v] = round_half_even(cap(x, hi));
     }
-    store_bytes(g.out + i, pack(q[0], q[1], q[2], q[3]), n);
+    store_bytes(g.out + i, max_u8(pack(q[0], q[1], q[2], q[3]), lo), n);
   });
 }
 

@@ -12,8 +12,8 @@ inline float clamp(float v, float lo, float hi) {
   return v < hi ? v : hi;
 }
 
-// Half to even, as std::nearbyint in the default rounding mode, for 0 <= v <= 255 (so are lo and hi).
-inline uint8_t round_u8(float v, float lo, float hi) { return static_cast<uint8_t>(std::nearbyint(clamp(v, lo, hi))); }
+// Half to even (the default rounding mode), for 0 <= lo <= hi <= 255.
+inline uint8_t round_u8(float v, float lo, float hi) { return static_cast<uint8_t>(std::lrint(clamp(v, lo, hi))); }
 
 // Wraps where int32 addition would overflow, as the vector instructions do.
 inline int32_t wrapping_add(int32_t a, int32_t b) {

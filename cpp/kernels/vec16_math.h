@@ -96,13 +96,24 @@ constexpr float kExpHighest = 88.7228394f;  // above, it overflows: inf
 
 [[gnu::always_inline]] inline V16 sigmoid(V16 x) { return splat(1.0f) / (splat(1.0f) + exp(negate(x))); }
 
-// Whole vectors while at least 16 are left.
-inline V16 load_upto(const float* p, int64_t left, V16 fill) { return left >= 16 ? load(p) : load_n(p, left, fill); }
-inline void store_upto(float* p, V16 v, int64_t left) {
-  if (left >= 16)
+// The first min(n, 16) lanes.
+[[gnu::always_inline]] inline V16 load_upto(const float* p, int64_t n, V16 fill) {
+  return n >= 16 ? load(p) : load_n(p, n, fill);
+}
+[[gnu::always_inline]] inline void store_upto(float* p, V16 v, int64_t n) {
+  if (n >= 16)
     store(p, v);
   else
-    store_n(p, v, left);
+    store_n(p, v, n);
+}
+
+// f(i, lanes) for i = 0, 16, ... below n. `lanes` is the constant 16 in all calls but a last, partial one, so that
+// load_upto and store_upto cost nothing there.
+template <class F>
+[[gnu::always_inline]] inline void for_vectors(int64_t n, F f) {
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16) f(i, int64_t{16});
+  if (i < n) f(i, n - i);
 }
 
 // min(max(v, lo), hi) that keeps NaN

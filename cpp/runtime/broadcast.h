@@ -10,11 +10,11 @@
 namespace taille {
 
 struct BroadcastPlan {
-  int64_t outer = 1;             // how many inner runs
-  int64_t inner = 1;             // elements in one
-  Dims outer_dims;               // their shape
-  std::vector<Dims> strides;     // per operand: elements per step of each outer dimension
-  std::vector<int64_t> steps;    // per operand: elements per step within the run
+  int64_t outer = 1;           // how many inner runs
+  int64_t inner = 1;           // elements in one
+  Dims outer_dims;             // their shape
+  std::vector<Dims> strides;   // per operand: elements per step of each outer dimension
+  std::vector<int64_t> steps;  // per operand: elements per step within the run
 
   // The operand's element offset where run `i` starts.
   int64_t offset(size_t operand, int64_t i) const {

@@ -69,7 +69,7 @@ class Model {
   ThreadPool pool_;
   EngineConfig config_;
   std::vector<OperatorPtr> operators_;
-  mutable std::mutex mutex_;  // guards the two below
+  mutable std::mutex mutex_;     // guards the two below
   std::list<CachedPlan> plans_;  // most recently used first
   std::vector<Workspace> workspaces_;
   int64_t arena_bytes_ = 0;

@@ -81,8 +81,8 @@ class Attention final : public Operator {
     p.v = layout_of(v, heads_last_);
     p.out = layout_of(rank4(shapes.output), heads_last_);
     if (masked_) p.mask = broadcast_strides(rank4(shapes.inputs[3]), {p.batch, p.heads, p.queries, p.keys});
-    const double macs = static_cast<double>(p.batch * p.heads * p.queries) *
-                        static_cast<double>(p.keys * (p.dim + p.value_dim));
+    const double macs =
+        static_cast<double>(p.batch * p.heads * p.queries) * static_cast<double>(p.keys * (p.dim + p.value_dim));
     p.parts = worth_forking(config_, macs / (0.3 * mac_rate(config_.isa, false)));
     // Whole heads where there are enough of them: the kernel packs the keys once per call.
     const int64_t heads = std::max<int64_t>(1, p.batch * p.heads);
@@ -132,8 +132,7 @@ class Attention final : public Operator {
 // a [.., M, K] times b [.., K, N], leading dimensions broadcast; b is packed anew for each product.
 class MatMul final : public Operator {
  public:
-  explicit MatMul(const EngineConfig& config)
-      : config_(config), kernel_(select_kernel(gemm_f32_table(), config.isa)) {}
+  explicit MatMul(const EngineConfig& config) : config_(config), kernel_(select_kernel(gemm_f32_table(), config.isa)) {}
 
   std::string kernel() const override { return kernel_.name; }
 
@@ -144,8 +143,8 @@ class MatMul final : public Operator {
     const Dims sa = broadcast_strides(Dims(a.begin(), a.end() - 2), lead);
     const Dims sb = broadcast_strides(Dims(b.begin(), b.end() - 2), lead);
     const int64_t count = product(lead);
-    const int parts = worth_forking(config_, static_cast<double>(count * m) * static_cast<double>(n * k) /
-                                                 mac_rate(config_.isa, false));
+    const int parts = worth_forking(
+        config_, static_cast<double>(count * m) * static_cast<double>(n * k) / mac_rate(config_.isa, false));
     const int64_t scratch = round_up(gemm_f32_packed_floats(n, k) * 4, 64);
     return {[=, this](const RunContext& c) {
               split(c.pool, count, 1, parts, [&](int64_t begin, int64_t end, int thread) {

@@ -39,23 +39,26 @@ class Ranged final : public Operator {
 
 OperatorPtr quantize_op(const Quant& q, const EngineConfig& config) {
   const auto& row = select_kernel(quantize_table(), config.isa);
-  return std::make_unique<Ranged>(row.name, false, 0.15e-9, config, [=, &row](const RunContext& c, int64_t b, int64_t e) {
-    row.run({c.in<float>(0) + b, e - b, 1 / q.scale, static_cast<float>(q.zero_point), c.out<uint8_t>() + b});
-  });
+  return std::make_unique<Ranged>(
+      row.name, false, 0.15e-9, config, [=, &row](const RunContext& c, int64_t b, int64_t e) {
+        row.run({c.in<float>(0) + b, e - b, 1 / q.scale, static_cast<float>(q.zero_point), c.out<uint8_t>() + b});
+      });
 }
 
 OperatorPtr dequantize_op(const Quant& q, const EngineConfig& config) {
   const auto& row = select_kernel(dequantize_table(), config.isa);
-  return std::make_unique<Ranged>(row.name, false, 0.15e-9, config, [=, &row](const RunContext& c, int64_t b, int64_t e) {
-    row.run({c.in<uint8_t>(0) + b, e - b, q.scale, q.zero_point, c.out<float>() + b});
-  });
+  return std::make_unique<Ranged>(row.name, false, 0.15e-9, config,
+                                  [=, &row](const RunContext& c, int64_t b, int64_t e) {
+                                    row.run({c.in<uint8_t>(0) + b, e - b, q.scale, q.zero_point, c.out<float>() + b});
+                                  });
 }
 
 OperatorPtr lookup_op(const TensorPtr& table, const EngineConfig& config) {
   const auto& row = select_kernel(lookup_table(), config.isa);
-  return std::make_unique<Ranged>(row.name, true, 0.25e-9, config, [=, &row](const RunContext& c, int64_t b, int64_t e) {
-    row.run({c.in<uint8_t>(0) + b, e - b, table->as<uint8_t>(), c.out<uint8_t>() + b});
-  });
+  return std::make_unique<Ranged>(row.name, true, 0.25e-9, config,
+                                  [=, &row](const RunContext& c, int64_t b, int64_t e) {
+                                    row.run({c.in<uint8_t>(0) + b, e - b, table->as<uint8_t>(), c.out<uint8_t>() + b});
+                                  });
 }
 
 // real = (a - za) sa (+ (b - zb) sb), in output steps; `b` null for rescaling alone

@@ -156,7 +156,8 @@ class ConvS8 final : public ConvBase {
     packed_ = Buffer(static_cast<size_t>(group_bytes_ * geo_.groups));
     const int8_t* w = g.value(node.inputs[1]).constant->as<int8_t>();
     for (int64_t i = 0; i < geo_.groups; ++i)
-      gemm_s8_pack(w + i * geo_.group_out() * depth, geo_.group_out(), depth, packed_.data<int8_t>() + i * group_bytes_);
+      gemm_s8_pack(w + i * geo_.group_out() * depth, geo_.group_out(), depth,
+                   packed_.data<int8_t>() + i * group_bytes_);
     pad_ = Buffer(static_cast<size_t>(geo_.group_in()));
     std::fill_n(pad_.data<uint8_t>(), geo_.group_in(), epilogue_.pad_byte);
   }
@@ -306,8 +307,7 @@ class DepthwiseS8 final : public ConvBase {
       args.m_begin = m_begin;
       args.m_end = m_end;
       args.out_f32 = epilogue_.out_f32;
-      args.out =
-          c.out<uint8_t>() + block * plan.blocks.per_block * plan.blocks.pixels_out * geo_.in_channels * element;
+      args.out = c.out<uint8_t>() + block * plan.blocks.per_block * plan.blocks.pixels_out * geo_.in_channels * element;
       kernel_.run(args);
     });
   }

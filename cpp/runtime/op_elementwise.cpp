@@ -13,14 +13,22 @@ constexpr int64_t kGrain = 1024;  // elements; keeps threads off each other's ca
 constexpr double kSecondsPerActivation = 1e-9;
 
 const std::map<std::string, UnaryOp, std::less<>> kUnary = {
-    {"clamp", UnaryOp::clamp},           {"neg", UnaryOp::neg},
-    {"abs", UnaryOp::abs},               {"exp", UnaryOp::exp},
-    {"log", UnaryOp::log},               {"sqrt", UnaryOp::sqrt},
-    {"rsqrt", UnaryOp::rsqrt},           {"reciprocal", UnaryOp::reciprocal},
-    {"tanh", UnaryOp::tanh},             {"sigmoid", UnaryOp::sigmoid},
-    {"silu", UnaryOp::silu},             {"erf", UnaryOp::erf},
-    {"gelu", UnaryOp::gelu},             {"gelu_tanh", UnaryOp::gelu_tanh},
-    {"hardswish", UnaryOp::hardswish},   {"hardsigmoid", UnaryOp::hardsigmoid},
+    {"clamp", UnaryOp::clamp},
+    {"neg", UnaryOp::neg},
+    {"abs", UnaryOp::abs},
+    {"exp", UnaryOp::exp},
+    {"log", UnaryOp::log},
+    {"sqrt", UnaryOp::sqrt},
+    {"rsqrt", UnaryOp::rsqrt},
+    {"reciprocal", UnaryOp::reciprocal},
+    {"tanh", UnaryOp::tanh},
+    {"sigmoid", UnaryOp::sigmoid},
+    {"silu", UnaryOp::silu},
+    {"erf", UnaryOp::erf},
+    {"gelu", UnaryOp::gelu},
+    {"gelu_tanh", UnaryOp::gelu_tanh},
+    {"hardswish", UnaryOp::hardswish},
+    {"hardsigmoid", UnaryOp::hardsigmoid},
 };
 
 const std::map<std::string, BinaryOp, std::less<>> kBinary = {
@@ -100,8 +108,8 @@ class Binary final : public Operator {
 }  // namespace
 
 OperatorPtr make_elementwise(const Graph& g, const Node& node, const EngineConfig& config) {
-  if (g.value(node.output).dtype != DType::f32 || g.value(node.inputs.empty() ? node.output : node.inputs[0]).dtype !=
-                                                      DType::f32)
+  if (g.value(node.output).dtype != DType::f32 ||
+      g.value(node.inputs.empty() ? node.output : node.inputs[0]).dtype != DType::f32)
     return nullptr;
   if (auto u = kUnary.find(node.op); u != kUnary.end()) return std::make_unique<Unary>(node, u->second, config);
   if (auto b = kBinary.find(node.op); b != kBinary.end()) return std::make_unique<Binary>(b->second, config);

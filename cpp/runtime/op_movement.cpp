@@ -102,8 +102,8 @@ class Pad final : public Operator {
       : before_(node.attr<List>("before")), element_(element_of(g, node)), value_(node.attr<double>("value")) {
     const Value& out = g.value(node.output);
     if (out.quant)
-      byte_ = static_cast<uint8_t>(std::clamp(std::nearbyint(value_ / out.quant->scale) + out.quant->zero_point, 0.0,
-                                              255.0));
+      byte_ = static_cast<uint8_t>(
+          std::clamp(std::nearbyint(value_ / out.quant->scale) + out.quant->zero_point, 0.0, 255.0));
   }
 
   Planned plan(const NodeShapes& shapes) const override {

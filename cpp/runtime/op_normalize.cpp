@@ -46,9 +46,8 @@ class Softmax final : public Operator {
   size_t axis_ = 0;
 
   void run(const RunContext& c, const float* x, float* out, int64_t rows, int64_t n, int parts) const {
-    split(c.pool, rows, 1, parts, [&](int64_t begin, int64_t end, int) {
-      kernel_.run({x + begin * n, end - begin, n, out + begin * n});
-    });
+    split(c.pool, rows, 1, parts,
+          [&](int64_t begin, int64_t end, int) { kernel_.run({x + begin * n, end - begin, n, out + begin * n}); });
   }
 
   // [outer][a][b] -> [outer][b][a]

@@ -58,8 +58,8 @@ class Pool final : public Operator {
     p->in_elements = product(in) / std::max<int64_t>(1, in[0]);
     p->out_elements = p->pixels * p->channels;
     if (!max_) average(*p);
-    const double bytes = static_cast<double>(p->table.offsets.size()) * static_cast<double>(p->channels * p->images) *
-                         (bytes_ ? 1 : 4);
+    const double bytes =
+        static_cast<double>(p->table.offsets.size()) * static_cast<double>(p->channels * p->images) * (bytes_ ? 1 : 4);
     p->parts = worth_forking(config_, bytes / kBytesPerSecond);
     if (bytes_) return {[this, p](const RunContext& c) { run<uint8_t>(c, *p); }, 0};
     return {[this, p](const RunContext& c) { run<float>(c, *p); }, 0};
@@ -171,10 +171,9 @@ class MeanF32 final : public Operator {
 }  // namespace
 
 OperatorPtr make_pool(const Graph& g, const Node& node, const EngineConfig& config) {
-  if (node.op == "mean" && g.value(node.inputs[0]).dtype == DType::f32)
-    return std::make_unique<MeanF32>(node, config);
-  const bool global = node.op == "mean" && g.value(node.inputs[0]).shape.size() == 4 &&
-                      node.attr<List>("axes") == List{1, 2};
+  if (node.op == "mean" && g.value(node.inputs[0]).dtype == DType::f32) return std::make_unique<MeanF32>(node, config);
+  const bool global =
+      node.op == "mean" && g.value(node.inputs[0]).shape.size() == 4 && node.attr<List>("axes") == List{1, 2};
   const bool pool = node.op == "max_pool2d" || node.op == "avg_pool2d" || node.op == "adaptive_avg_pool2d";
   if (!global && !(pool && node.attr<std::string>("layout") == "nhwc")) return nullptr;
   return std::make_unique<Pool>(g, node, config);

@@ -14,7 +14,8 @@ class Embedding final : public Operator {
  public:
   Embedding(const Graph& g, const Node& node) : name_(node.name), rows_(0), width_(0) {
     const Shape& table = g.value(node.inputs[0]).shape;
-    check(table[0].is_constant() && table[1].is_constant(), "embedding '", name_, "': the table has dynamic dimensions");
+    check(table[0].is_constant() && table[1].is_constant(), "embedding '", name_,
+          "': the table has dynamic dimensions");
     rows_ = table[0].constant();
     width_ = table[1].constant();
   }

@@ -19,8 +19,7 @@ int worth_forking(const EngineConfig& config, double seconds) {
   return seconds < 3 * config.fork_join_seconds ? 1 : config.threads;
 }
 
-void split(ThreadPool& pool, int64_t n, int64_t grain, int parts,
-           FunctionRef<void(int64_t, int64_t, int)> body) {
+void split(ThreadPool& pool, int64_t n, int64_t grain, int parts, FunctionRef<void(int64_t, int64_t, int)> body) {
   if (n <= 0) return;
   const int64_t grains = (n + grain - 1) / grain;
   const int64_t count = std::clamp<int64_t>(parts, 1, grains);

@@ -42,8 +42,8 @@ class Planner {
   int64_t bytes(ValueId v) const {
     int64_t n = static_cast<int64_t>(size_of(g_.value(v).dtype));
     for (int64_t d : plan_.dims[at(v)])
-      check(!__builtin_mul_overflow(n, d, &n) && n <= kMaxBytes, "'", g_.value(v).name, "' is too large: ",
-            text_of(Shape(plan_.dims[at(v)].begin(), plan_.dims[at(v)].end())));
+      check(!__builtin_mul_overflow(n, d, &n) && n <= kMaxBytes, "'", g_.value(v).name,
+            "' is too large: ", text_of(Shape(plan_.dims[at(v)].begin(), plan_.dims[at(v)].end())));
     return n;
   }
 

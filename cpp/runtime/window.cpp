@@ -31,7 +31,8 @@ ImageBlocks image_blocks(const Dims& in, const Dims& out, int64_t rows) {
   b.pixels_out = out[1] * out[2];
   b.image_elements = in[1] * in[2] * in[3];
   check_offsets(b.image_elements);
-  const int64_t fit = std::max<int64_t>(1, std::numeric_limits<int32_t>::max() / std::max<int64_t>(1, b.image_elements));
+  const int64_t fit =
+      std::max<int64_t>(1, std::numeric_limits<int32_t>::max() / std::max<int64_t>(1, b.image_elements));
   const int64_t wanted = (rows + b.pixels_out - 1) / std::max<int64_t>(1, b.pixels_out);
   b.per_block = std::clamp<int64_t>(wanted, 1, std::max<int64_t>(1, std::min(b.images, fit)));
   return b;

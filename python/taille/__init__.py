@@ -1,1 +1,63 @@
-"""taille: smaller and faster PyTorch models on CPUs, to a contract you state."""
+"""taille: smaller and faster PyTorch models on CPUs, to a contract you state.
+
+Names are imported when they are first used, so `import taille` brings no torch; running an artefact never does.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from taille.compilation import compile_model
+    from taille.compiled import CompiledModel, load
+    from taille.errors import ArtefactError, CaptureError, Error, IsaError
+    from taille.models import BaseMLModel, TensorSpec
+    from taille.quantization import quantize_model
+    from taille.quantized import QuantizedModel
+    from taille.torch_model import TorchModel
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ArtefactError",
+    "BaseMLModel",
+    "CaptureError",
+    "CompiledModel",
+    "Error",
+    "IsaError",
+    "QuantizedModel",
+    "TensorSpec",
+    "TorchModel",
+    "compile_model",
+    "load",
+    "quantize_model",
+]
+
+_MODULES = {
+    "ArtefactError": "errors",
+    "BaseMLModel": "models",
+    "CaptureError": "errors",
+    "CompiledModel": "compiled",
+    "Error": "errors",
+    "IsaError": "errors",
+    "QuantizedModel": "quantized",
+    "TensorSpec": "models",
+    "TorchModel": "torch_model",
+    "compile_model": "compilation",
+    "load": "compiled",
+    "quantize_model": "quantization",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import the module that holds `name` (PEP 562)."""
+    if name not in _MODULES:
+        raise AttributeError(f"module 'taille' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"taille.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

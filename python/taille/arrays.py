@@ -1,0 +1,129 @@
+"""Binding what a user passes to `predict` to a model's named inputs, and giving outputs back in the same kind.
+
+Nothing is converted in silence except memory layout: dtypes and shapes must be those of the model. torch tensors are
+recognised through `sys.modules`, so torch is never imported here.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from taille.models import TensorSpec
+
+__all__ = ["Limits", "bind_inputs", "check_arrays", "give_back", "name_inputs"]
+
+Array = npt.NDArray[Any]
+Limits = Mapping[str, Sequence[int | None]]  # named dimension -> [least, most or None]
+
+
+def is_tensor(value: object) -> bool:
+    """Whether `value` is a torch tensor."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
+def name_inputs(inputs: Any, names: Sequence[str]) -> dict[str, Any]:
+    """Give each of the user's inputs its name, in the model's order.
+
+    Args:
+        inputs: one array or tensor, a tuple of them, or a dict by name.
+        names: the model's inputs, in order.
+
+    Raises:
+        TypeError: `inputs` is none of these.   ValueError: a wrong number of inputs, or a wrong name.
+    """
+    if isinstance(inputs, dict):
+        missing = [n for n in names if n not in inputs]
+        unknown = [str(n) for n in inputs if n not in names]
+        if missing or unknown:
+            given = ", ".join(str(n) for n in inputs) or "none"
+            what = f"missing: {', '.join(missing) or 'none'}; unknown: {', '.join(unknown) or 'none'}"
+            raise ValueError(f"inputs given: {given}; wanted: {', '.join(names)} ({what})")
+        return {n: inputs[n] for n in names}
+    if not isinstance(inputs, tuple):
+        inputs = (inputs,)
+    if len(inputs) != len(names):
+        raise ValueError(f"number of inputs given: {len(inputs)}; wanted {len(names)}: {', '.join(names)}")
+    return dict(zip(names, inputs, strict=True))
+
+
+def as_array(name: str, value: Any) -> Array:
+    """View one input as a numpy array; a TypeError names the input where that is impossible."""
+    if isinstance(value, np.ndarray):
+        return np.asarray(value)
+    if is_tensor(value):
+        if value.device.type != "cpu" or value.is_sparse:
+            raise TypeError(f"input '{name}' is a tensor on {value.device}; wanted a dense one on the CPU: .cpu()")
+        if str(value.dtype) == "torch.bfloat16":  # numpy has no such type
+            raise TypeError(f"input '{name}' is bfloat16; taille takes float32: .float()")
+        array: Array = value.detach().resolve_conj().resolve_neg().numpy()
+        return array
+    raise TypeError(f"input '{name}' is {type(value).__name__}; wanted a numpy array or a torch tensor")
+
+
+def check_arrays(arrays: Mapping[str, Array], spec: Sequence[TensorSpec], limits: Limits) -> None:
+    """Check dtype, rank and shape of every input against the model's, dynamic dimensions against one another.
+
+    Raises:
+        TypeError: another dtype.   ValueError: another rank or size. The message names the input.
+    """
+    sizes: dict[str, tuple[int, str]] = {}  # dimension -> its size and the input that set it
+    for wanted in spec:
+        array = arrays[wanted.name]
+        if array.dtype != np.dtype(wanted.dtype):
+            raise TypeError(
+                f"input '{wanted.name}' is {array.dtype}; wanted {wanted.dtype}: convert it with "
+                f".astype(numpy.{wanted.dtype}) (a torch tensor with .to(torch.{wanted.dtype}))"
+            )
+        shape = "[" + ", ".join(str(d) for d in wanted.shape) + "]"
+        if array.ndim != len(wanted.shape):
+            raise ValueError(f"input '{wanted.name}' has shape {list(array.shape)}; wanted {shape}")
+        for axis, (size, dim) in enumerate(zip(array.shape, wanted.shape, strict=True)):
+            where = f"input '{wanted.name}' has shape {list(array.shape)}; wanted {shape}: dimension {axis} is {size}"
+            if isinstance(dim, int):
+                if size != dim:
+                    raise ValueError(f"{where}, not {dim}")
+                continue
+            known, first = sizes.setdefault(dim, (size, wanted.name))
+            if known != size:
+                raise ValueError(f"{where}, but '{dim}' is {known} in input '{first}'")
+            least, most = limits.get(dim, (1, None))
+            if size < max(1, least or 1):
+                raise ValueError(f"{where}, but '{dim}' is at least {max(1, least or 1)}")
+            if most is not None and size > most:
+                raise ValueError(f"{where}, but '{dim}' is at most {most}")
+
+
+def bind_inputs(inputs: Any, spec: Sequence[TensorSpec], limits: Limits) -> tuple[dict[str, Array], bool]:
+    """Turn the user's inputs into named C-contiguous arrays that fit the model.
+
+    Returns:
+        The arrays by name, and whether they came as torch tensors (then outputs go back as such).
+
+    Raises:
+        TypeError, ValueError: as `BaseMLModel.predict` says.
+    """
+    named = name_inputs(inputs, [s.name for s in spec])
+    tensors = [is_tensor(v) for v in named.values()]
+    if any(tensors) and not all(tensors):
+        raise TypeError("inputs mix numpy arrays and torch tensors; wanted one kind")
+    arrays = {name: as_array(name, value) for name, value in named.items()}
+    check_arrays(arrays, spec, limits)
+    ready = {n: a if a.flags.c_contiguous and a.flags.aligned else a.copy(order="C") for n, a in arrays.items()}
+    return ready, any(tensors)
+
+
+def give_back(outputs: Sequence[Array], names: Sequence[str], structure: str, tensors: bool) -> Any:
+    """Arrange native outputs as the model gives them: "single", "tuple" or "dict"; as torch tensors where asked."""
+    values: list[Any] = list(outputs)
+    if tensors:
+        from_numpy = sys.modules["torch"].from_numpy
+        values = [from_numpy(v) for v in values]
+    if structure == "dict":
+        return dict(zip(names, values, strict=True))
+    return tuple(values) if structure == "tuple" else values[0]

@@ -1,0 +1,26 @@
+"""The commands, one file each."""
+
+from __future__ import annotations
+
+import typer
+
+from taille.cli.compile import compile_command
+from taille.cli.demo import demo
+from taille.cli.doctor import doctor
+from taille.cli.inspect import inspect
+from taille.cli.profile import profile
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    name="taille",
+    help="Makes PyTorch models smaller and faster on CPUs, and runs them without torch.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(demo)
+app.command("compile")(compile_command)
+app.command()(inspect)
+app.command()(profile)
+app.command()(doctor)

@@ -1,0 +1,186 @@
+"""A native artefact that runs without torch, and `load`, which reads one."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from taille.arrays import bind_inputs, give_back
+from taille.models import BaseMLModel, TensorSpec
+from taille.profile import NodeTime, Profile
+
+if TYPE_CHECKING:
+    from taille import _native
+
+__all__ = ["CompiledModel", "load"]
+
+log = logging.getLogger(__name__)
+
+
+def specs(values: list[tuple[str, str, list[int | str]]]) -> tuple[TensorSpec, ...]:
+    """Specs of what the native graph lists as its inputs or outputs."""
+    return tuple(TensorSpec(name, dtype, tuple(shape)) for name, dtype, shape in values)
+
+
+def thread_count(threads: int | None, streams: int) -> int:
+    """Check `threads` and `streams`; give the native engine's count, where 0 means as many as are granted."""
+    if isinstance(threads, bool) or not (threads is None or isinstance(threads, int)):
+        raise TypeError(f"threads is {type(threads).__name__}; wanted an int, or None for all that are granted")
+    if threads is not None and threads < 1:
+        raise ValueError(f"threads is {threads}; wanted at least 1, or None for all that are granted")
+    if streams != 1:
+        raise ValueError(f"streams is {streams}; only 1 exists in this version")
+    return threads or 0
+
+
+class CompiledModel(BaseMLModel):
+    """A native graph with its kernels chosen and weights packed. Made by `compile_model` and `load`.
+
+    One model may be called from several threads at once; `predict` releases the interpreter lock.
+    """
+
+    def __init__(self, graph: _native.Graph, metadata: dict[str, Any], *, threads: int | None = None, streams: int = 1):
+        """Prepare `graph` to run.
+
+        Args:
+            graph: an optimised native graph.
+            metadata: JSON-compatible provenance, stored with the artefact.
+            threads: how many threads one `predict` uses; None: all that this process is granted.
+            streams: 1.
+        """
+        from taille import _native
+
+        self.graph = graph
+        self._metadata = metadata
+        self._model = _native.Model(graph, thread_count(threads, streams))
+        self._inputs = specs(graph.inputs)
+        self._outputs = specs(graph.outputs)
+        self._structure = graph.output_structure
+        self._limits = metadata.get("limits") or {}
+        self._size_bytes: int | None = None
+
+    def predict(self, inputs: Any) -> Any:
+        """Run on one batch; see `BaseMLModel.predict`. Ids outside an embedding or gather are a ValueError."""
+        arrays, tensors = bind_inputs(inputs, self._inputs, self._limits)
+        outputs = self._model.run(arrays)
+        return give_back(outputs, [s.name for s in self._outputs], self._structure, tensors)
+
+    def profile(self, inputs: Any) -> Profile:
+        """Run once (inputs as for `predict`) and time every node."""
+        arrays, _ = bind_inputs(inputs, self._inputs, self._limits)
+        times = [
+            NodeTime(**{**row, "shape": tuple(row["shape"]), "why": self._why(row["name"])})
+            for row in self._model.profile(arrays)
+        ]
+        return Profile(tuple(times))
+
+    @property
+    def input_spec(self) -> tuple[TensorSpec, ...]:
+        """The inputs, in order."""
+        return self._inputs
+
+    @property
+    def output_spec(self) -> tuple[TensorSpec, ...]:
+        """The outputs, in order."""
+        return self._outputs
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the artefact that `save` writes."""
+        if self._size_bytes is None:
+            from taille import _native
+
+            self._size_bytes = len(_native.serialize(self.graph, json.dumps(self._metadata)))
+        return self._size_bytes
+
+    @property
+    def parameter_count(self) -> int:
+        """How many numbers the graph's constants hold."""
+        return self.graph.parameter_count()
+
+    @property
+    def sparsity(self) -> float:
+        """The share of the matrix and convolution weights that were zero at capture."""
+        return float(self._metadata.get("sparsity", 0.0))
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """Name, recipe, lineage and metrics: a fresh copy."""
+        return copy.deepcopy(self._metadata)
+
+    @property
+    def threads(self) -> int:
+        """How many threads one `predict` uses."""
+        return self._model.threads
+
+    def nodes(self) -> list[dict[str, str]]:
+        """Each node of the graph: name, op, kernel, precision, shape, and why it was left alone, if it was."""
+        return [{**node, "why": self._why(node["name"])} for node in self._model.describe()]
+
+    def _why(self, node: str) -> str:
+        return str(self._metadata.get("left_alone", {}).get(node, ""))
+
+    def dump(self) -> str:
+        """The graph as text, a line per input, node and output."""
+        return self.graph.dump()
+
+    def summary(self) -> str:
+        """A few lines of text: inputs, outputs, bytes, and every node with its kernel, precision and why."""
+        nodes = self.nodes()
+        counts = {p: sum(n["precision"] == p for n in nodes) for p in dict.fromkeys(n["precision"] for n in nodes)}
+        head = [
+            f"{self._metadata.get('name') or 'model'}: {self.parameter_count:,} parameters, {self.size_bytes:,} bytes",
+            "inputs:  " + "; ".join(map(str, self._inputs)),
+            "outputs: " + "; ".join(map(str, self._outputs)),
+            f"{len(nodes)} nodes: " + ", ".join(f"{n} {p}" for p, n in counts.items()) + f"; threads: {self.threads}",
+        ]
+        width = max((len(n["name"]) for n in nodes), default=0)
+        body = [
+            f"  {n['name']:<{width}}  {n['op']:<20} {n['precision']:<8} {n['kernel']:<28} {n['why']}".rstrip()
+            for n in nodes
+        ]
+        return "\n".join(head + body)
+
+    def save(self, path: str | Path) -> int:
+        """Write the artefact atomically; gives the bytes written."""
+        from taille import _native
+
+        written = _native.save_artefact(str(path), self.graph, json.dumps(self._metadata))
+        log.info("saved %s (%d bytes)", path, written)
+        return written
+
+    def __repr__(self) -> str:
+        name = self._metadata.get("name") or "model"
+        return f"<CompiledModel {name}: {'; '.join(map(str, self._inputs))} -> {'; '.join(map(str, self._outputs))}>"
+
+
+def load(path: str | Path, *, threads: int | None = None, streams: int = 1) -> CompiledModel:
+    """Read an artefact and prepare it to run on this CPU. Needs no torch.
+
+    Args:
+        path: a file that `save` wrote.
+        threads: how many threads one `predict` uses; None: all that this process is granted (`taille doctor`).
+        streams: 1.
+
+    Raises:
+        taille.ArtefactError: the file is not an artefact, or is damaged; the message says how.
+        taille.IsaError: TAILLE_ISA names a level that does not exist or that this CPU lacks.
+        FileNotFoundError: there is no such file.
+    """
+    from taille import _native
+    from taille.errors import ArtefactError
+
+    thread_count(threads, streams)
+    if not Path(path).exists():
+        raise FileNotFoundError(f"no artefact at {path}")
+    graph, text = _native.load_artefact(str(path))
+    try:
+        metadata = json.loads(text) if text else {}
+    except ValueError as error:
+        raise ArtefactError(f"{path}: the metadata is not JSON: {error}") from None
+    if not isinstance(metadata, dict):
+        raise ArtefactError(f"{path}: the metadata is not a JSON object")
+    return CompiledModel(graph, metadata, threads=threads, streams=streams)

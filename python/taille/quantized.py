@@ -1,0 +1,105 @@
+"""What `quantize_model` gives: a native int8 graph with its report, and the model it came from."""
+
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from taille.compiled import CompiledModel
+from taille.models import BaseMLModel, TensorSpec
+
+if TYPE_CHECKING:
+    from taille import _native
+
+__all__ = ["NodeReport", "QuantizedModel"]
+
+
+@dataclass(frozen=True)
+class NodeReport:
+    """How one node was quantised.
+
+    Attributes:
+        name: the module path it came from.   op: the graph's op.
+        precision: "int8", or "float32" where it was left alone.
+        why: the reason where it was left alone, else "".
+        weight_sqnr_db: signal to quantisation noise of the weights in decibels; None for a node without weights.
+    """
+
+    name: str
+    op: str
+    precision: str
+    why: str
+    weight_sqnr_db: float | None
+
+
+class QuantizedModel(BaseMLModel):
+    """A quantised model: runs natively, and compiles to an artefact with `compile_model`."""
+
+    def __init__(
+        self, graph: _native.Graph, metadata: dict[str, Any], report: tuple[NodeReport, ...], parent: BaseMLModel
+    ):
+        """Hold a quantised graph; made by `quantize_model`.
+
+        Args:
+            graph: the quantised native graph.
+            metadata: JSON-compatible provenance, the recipe included.
+            report: how each node was quantised.
+            parent: the model that was quantised.
+        """
+        self.graph = graph
+        self.report = report
+        self.parent = parent
+        self._metadata = metadata
+        self._native: CompiledModel | None = None
+
+    def _compiled(self) -> CompiledModel:
+        if self._native is None:
+            self._native = CompiledModel(self.graph, self._metadata)
+        return self._native
+
+    def predict(self, inputs: Any) -> Any:
+        """Run natively on one batch; see `BaseMLModel.predict`."""
+        return self._compiled().predict(inputs)
+
+    @property
+    def input_spec(self) -> tuple[TensorSpec, ...]:
+        """The inputs, in order."""
+        return self._compiled().input_spec
+
+    @property
+    def output_spec(self) -> tuple[TensorSpec, ...]:
+        """The outputs, in order."""
+        return self._compiled().output_spec
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the artefact that `save` writes."""
+        return self._compiled().size_bytes
+
+    @property
+    def parameter_count(self) -> int:
+        """How many numbers the graph's constants hold."""
+        return self.graph.parameter_count()
+
+    @property
+    def sparsity(self) -> float:
+        """The share of the weights that were zero in the parent; quantising keeps zeros."""
+        return self.parent.sparsity
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """Name, recipe and lineage: a fresh copy."""
+        return copy.deepcopy(self._metadata)
+
+    def save(self, path: str | Path) -> int:
+        """Write the artefact atomically; gives the bytes written."""
+        from taille import _native
+
+        return _native.save_artefact(str(path), self.graph, json.dumps(self._metadata))
+
+    def __repr__(self) -> str:
+        int8 = sum(r.precision == "int8" for r in self.report)
+        return f"<QuantizedModel {self._metadata.get('name')}: {int8} of {len(self.report)} nodes int8>"
