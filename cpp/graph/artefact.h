@@ -19,11 +19,12 @@ struct Artefact {
   std::string metadata;  // JSON text, or ""
 };
 
-// Bytes of the file for this graph.
+// Bytes of the file for this graph. Throws std::invalid_argument for a graph that could not be loaded again.
 std::string serialize(const Graph& graph, const std::string& metadata);
 Artefact deserialize(std::span<const uint8_t> bytes, const std::string& name);
 
 // Written beside, fsynced, renamed: the old file or the new one, never half of one. Returns the bytes written.
+// Throws as serialize does, and std::filesystem::filesystem_error where the system refuses.
 int64_t save_artefact(const std::string& path, const Graph& graph, const std::string& metadata);
 Artefact load_artefact(const std::string& path);
 

@@ -1,0 +1,49 @@
+// Inside of the artefact: limits and names of the format, and the steps that its files share.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "graph/artefact.h"
+
+namespace taille::artefact {
+
+inline constexpr int64_t kFormat = 1;
+inline constexpr size_t kAlignment = 64;                 // of the data section in the file
+inline constexpr size_t kMaxHeader = size_t{64} << 20;   // safetensors itself stops at 100 MB
+inline constexpr size_t kMaxValues = size_t{1} << 18;    // a hundred times the largest model we know of
+inline constexpr size_t kMaxPorts = 4096;                // graph inputs, and graph outputs
+inline constexpr size_t kMaxSymbols = 256;               // dynamic dimensions
+inline constexpr size_t kMaxRank = 8;                    // as ops.h
+inline constexpr size_t kMaxName = 4096;                 // bytes of a name
+inline constexpr int64_t kMaxExtent = int64_t{1} << 45;  // of a dimension; bytes of a tensor
+
+std::string_view stored_name(DType type);                            // "F32"
+DType dtype_from_stored(std::string_view name);                      // throws std::invalid_argument
+size_t checked_bytes(DType type, const std::vector<int64_t>& dims);  // throws std::invalid_argument
+
+// The constants as they follow each other in the file: wide elements first (so that each is aligned), then by id.
+std::vector<ValueId> tensor_order(const Graph& graph);
+
+// What the format asks of a graph beyond Graph::validate; the writer and the loader both call it. Throws
+// std::invalid_argument.
+void check_storable(const Graph& graph);
+
+std::string graph_to_json(const Graph& graph);
+using TensorsByName = std::map<std::string, TensorPtr, std::less<>>;
+// Takes from `tensors` what the graph names; every one must be taken. Throws std::invalid_argument.
+Graph graph_from_json(std::string_view text, TensorsByName tensors);
+
+// Everything before the tensors' data.
+std::string file_head(const Graph& graph, const std::vector<ValueId>& order, const std::string& metadata);
+
+// The loader proper: `read` gives the file's bytes one after the other and throws ArtefactError where they run out.
+using ReadBytes = std::function<void(std::span<uint8_t>)>;
+Artefact read_artefact(uint64_t size, const std::string& name, const ReadBytes& read);
+
+}  // namespace taille::artefact
