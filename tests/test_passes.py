@@ -64,9 +64,7 @@ def test_batch_norm_without_a_layer_becomes_product_and_sum():
     folded = testing.run_pass(g, "fold_batch_norm")
     assert ops(folded) == ["mul", "add"]
     k, x_ = g.constants(), sample(3, 4)
-    np.testing.assert_allclose(
-        run(folded, x=x_), (x_ - k["mean_"]) * k["gamma"] + k["beta"], rtol=1e-5, atol=1e-6
-    )
+    np.testing.assert_allclose(run(folded, x=x_), (x_ - k["mean_"]) * k["gamma"] + k["beta"], rtol=1e-5, atol=1e-6)
 
 
 def test_fold_constants():

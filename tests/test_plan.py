@@ -141,7 +141,7 @@ def test_dimensions_must_agree_between_inputs():
     b = g.add_input("b", "float32", ["batch", 4])
     g.add_output("y", g.add_node("add", [a, b]))
     model = _native.Model(g, 1)
-    with pytest.raises(ValueError, match="input 'b' has shape .* 'batch' is 2"):
+    with pytest.raises(ValueError, match=r"input 'b' has shape .* 'batch' is 2"):
         model.run({"a": np.ones((2, 4), np.float32), "b": np.ones((3, 4), np.float32)})
 
 
@@ -174,7 +174,7 @@ def test_gather_and_index_are_checked():
 
 
 def test_unknown_and_missing_levels():
-    with pytest.raises(ValueError, match="isa|level|ISA"):
+    with pytest.raises(ValueError, match="pentium"):
         _native.Model(mlp(), 1, "pentium")
 
 
