@@ -20,7 +20,7 @@ blocks = st.lists(
 def test_blocks_alive_together_do_not_overlap(given_blocks):
     offsets, total = testing.place_blocks(given_blocks)
     for i, (bytes_i, first_i, last_i) in enumerate(given_blocks):
-        assert 0 <= offsets[i]
+        assert offsets[i] >= 0
         assert offsets[i] + bytes_i <= total
         for j in range(i):
             bytes_j, first_j, last_j = given_blocks[j]

@@ -157,7 +157,7 @@ void bind_graph(py::module_& m) {
             check_id(g, id);
             return describe(g, id);
           },
-          py::arg("id"), "(name, dtype, shape) of a value.")
+          py::arg("value_id"), "(name, dtype, shape) of a value.")
       .def_readwrite("output_structure", &Graph::output_structure)
       .def_property_readonly("inputs", &inputs_of)
       .def_property_readonly("outputs", &outputs_of)
