@@ -8,6 +8,7 @@
 #include "kernels/gemm_s8.h"
 #include "runtime/epilogue.h"
 #include "runtime/operator.h"
+#include "runtime/partition.h"
 #include "runtime/window.h"
 
 namespace taille {
@@ -36,6 +37,7 @@ struct ConvPlan {
   ImageBlocks blocks;
   std::vector<int32_t> offsets;  // empty: rows are the input's own
   int parts;
+  GemmPartition within_block;  // where there are fewer blocks than threads
 };
 
 std::shared_ptr<const ConvPlan> plan_conv(const Node& node, const ConvGeometry& geo, const NodeShapes& shapes,
@@ -53,22 +55,29 @@ std::shared_ptr<const ConvPlan> plan_conv(const Node& node, const ConvGeometry& 
     plan->offsets = conv_offsets(w, in, out, plan->blocks);
   const double macs = static_cast<double>(product(out)) * static_cast<double>(geo.taps() * geo.group_in());
   plan->parts = worth_forking(config, macs / mac_rate(config.isa, int8) * (geo.depthwise() ? 8 : 1));
+  const int64_t rows = plan->blocks.per_block * plan->blocks.pixels_out;
+  // Grouped and depthwise weights are small.
+  plan->within_block =
+      geo.groups > 1 ? GemmPartition{true, plan->parts, kRowGrain}
+                     : partition_gemm(rows, geo.out_channels, plan->blocks.per_block * plan->blocks.image_elements,
+                                      geo.out_channels * geo.taps() * geo.in_channels, plan->parts);
   return plan;
 }
 
-// Runs body(block, m_begin, m_end, thread) over all images: blocks shared out where there are enough, else rows.
+// Runs body(block, part, thread) over all images: blocks are shared out where there are enough, else each block.
 template <class Body>
-void for_rows(const RunContext& c, const ConvPlan& plan, const Body& body) {
+void for_blocks(const RunContext& c, const ConvPlan& plan, int64_t columns, const Body& body) {
   const int64_t blocks = plan.blocks.blocks();
+  auto rows_of = [&](int64_t block) { return plan.blocks.images_in(block) * plan.blocks.pixels_out; };
   if (blocks >= plan.parts) {
     split(c.pool, blocks, 1, plan.parts, [&](int64_t begin, int64_t end, int thread) {
-      for (int64_t b = begin; b < end; ++b) body(b, 0, plan.blocks.images_in(b) * plan.blocks.pixels_out, thread);
+      for (int64_t b = begin; b < end; ++b) body(b, GemmPartition::Part{0, rows_of(b), 0, columns}, thread);
     });
     return;
   }
   for (int64_t b = 0; b < blocks; ++b)
-    split(c.pool, plan.blocks.images_in(b) * plan.blocks.pixels_out, kRowGrain, plan.parts,
-          [&](int64_t begin, int64_t end, int thread) { body(b, begin, end, thread); });
+    for_parts(c.pool, plan.within_block, rows_of(b), columns,
+              [&](const GemmPartition::Part& p, int thread) { body(b, p, thread); });
 }
 
 class ConvBase : public Operator {
@@ -123,15 +132,17 @@ class ConvF32 final : public ConvBase {
     args.taps = geo_.taps();
     args.pad_row = pad_.data<float>();
     args.k = geo_.group_in();
-    args.n = args.n_end = geo_.group_out();
+    args.n = geo_.group_out();
     args.residual_stride = args.ldc = geo_.out_channels;
     args.lo = lo_;
     args.hi = hi_;
-    for_rows(c, plan, [&](int64_t block, int64_t m_begin, int64_t m_end, int) {
+    for_blocks(c, plan, geo_.group_out(), [&](int64_t block, const GemmPartition::Part& p, int) {
       GemmF32Args part = args;
       const int64_t row0 = block * plan.blocks.per_block * plan.blocks.pixels_out * geo_.out_channels;
-      part.m_begin = m_begin;
-      part.m_end = m_end;
+      part.m_begin = p.m_begin;
+      part.m_end = p.m_end;
+      part.n_begin = p.n_begin;
+      part.n_end = p.n_end;
       for (int64_t g = 0; g < geo_.groups; ++g) {
         const int64_t column = g * geo_.group_out();
         part.a = c.in<float>(0) + block * plan.blocks.per_block * plan.blocks.image_elements + g * geo_.group_in();
@@ -183,7 +194,7 @@ class ConvS8 final : public ConvBase {
     args.taps = geo_.taps();
     args.pad_row = pad_.data<uint8_t>();
     args.k = geo_.group_in();
-    args.n = args.n_end = geo_.group_out();
+    args.n = geo_.group_out();
     args.residual_stride = args.ldc = geo_.out_channels;
     args.residual_scale = epilogue_.residual_scale;
     args.lo = epilogue_.lo;
@@ -195,11 +206,13 @@ class ConvS8 final : public ConvBase {
   void run(const RunContext& c, const ConvPlan& plan, int64_t scratch) const {
     const GemmS8Args args = shared_args(plan);
     const int64_t element = epilogue_.out_f32 ? 4 : 1;  // bytes of an output (and residual) element
-    for_rows(c, plan, [&](int64_t block, int64_t m_begin, int64_t m_end, int thread) {
+    for_blocks(c, plan, geo_.group_out(), [&](int64_t block, const GemmPartition::Part& p, int thread) {
       GemmS8Args part = args;
       const int64_t row0 = block * plan.blocks.per_block * plan.blocks.pixels_out * geo_.out_channels;
-      part.m_begin = m_begin;
-      part.m_end = m_end;
+      part.m_begin = p.m_begin;
+      part.m_end = p.m_end;
+      part.n_begin = p.n_begin;
+      part.n_end = p.n_end;
       part.scratch = c.scratch + thread * scratch;
       for (int64_t g = 0; g < geo_.groups; ++g) {
         const int64_t column = g * geo_.group_out();
@@ -247,7 +260,7 @@ class DepthwiseF32 final : public ConvBase {
   TensorPtr bias_;
 
   void run(const RunContext& c, const ConvPlan& plan) const {
-    for_rows(c, plan, [&](int64_t block, int64_t m_begin, int64_t m_end, int) {
+    for_blocks(c, plan, geo_.group_out(), [&](int64_t block, const GemmPartition::Part& p, int) {
       DepthwiseF32Args args{};
       args.a = c.in<float>(0) + block * plan.blocks.per_block * plan.blocks.image_elements;
       args.offsets = plan.offsets.data();
@@ -258,8 +271,8 @@ class DepthwiseF32 final : public ConvBase {
       args.bias = bias_ ? bias_->as<float>() : nullptr;
       args.lo = static_cast<float>(node_.attr<double>("lo"));
       args.hi = static_cast<float>(node_.attr<double>("hi"));
-      args.m_begin = m_begin;
-      args.m_end = m_end;
+      args.m_begin = p.m_begin;
+      args.m_end = p.m_end;
       args.out = c.out<float>() + block * plan.blocks.per_block * plan.blocks.pixels_out * geo_.in_channels;
       kernel_.run(args);
     });
@@ -291,7 +304,7 @@ class DepthwiseS8 final : public ConvBase {
 
   void run(const RunContext& c, const ConvPlan& plan) const {
     const int64_t element = epilogue_.out_f32 ? 4 : 1;
-    for_rows(c, plan, [&](int64_t block, int64_t m_begin, int64_t m_end, int) {
+    for_blocks(c, plan, geo_.group_out(), [&](int64_t block, const GemmPartition::Part& p, int) {
       DepthwiseS8Args args{};
       args.a = c.in<uint8_t>(0) + block * plan.blocks.per_block * plan.blocks.image_elements;
       args.offsets = plan.offsets.data();
@@ -304,8 +317,8 @@ class DepthwiseS8 final : public ConvBase {
       args.bias = epilogue_.bias.data();
       args.lo = epilogue_.lo;
       args.hi = epilogue_.hi;
-      args.m_begin = m_begin;
-      args.m_end = m_end;
+      args.m_begin = p.m_begin;
+      args.m_end = p.m_end;
       args.out_f32 = epilogue_.out_f32;
       args.out = c.out<uint8_t>() + block * plan.blocks.per_block * plan.blocks.pixels_out * geo_.in_channels * element;
       kernel_.run(args);
