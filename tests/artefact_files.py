@@ -134,3 +134,100 @@ def assert_same(a: Any, b: Any) -> None:
         assert (array.dtype, array.shape) == (others[name].dtype, others[name].shape)
         assert array.tobytes() == others[name].tobytes()
     assert _native.serialize(a) == _native.serialize(b)
+
+
+# A node of each op that a graph of float32 can hold: inputs as shapes, or as (dtype, shape); constants as arrays.
+Input = list[int | str] | tuple[str, list[int | str]] | np.ndarray[Any, Any] | None
+IMAGE: Input = ["batch", 4, 8, 9]
+ROWS: Input = ["batch", "sequence", 8]
+FLAGS: Input = ("bool", ["batch", 8])
+UNARY = [
+    "neg",
+    "abs",
+    "exp",
+    "log",
+    "sqrt",
+    "rsqrt",
+    "reciprocal",
+    "tanh",
+    "sigmoid",
+    "silu",
+    "erf",
+    "gelu",
+    "gelu_tanh",
+    "hardswish",
+    "hardsigmoid",
+    "clamp",
+]
+NODES: dict[str, tuple[list[Input], dict[str, Any]]] = {
+    "linear": ([ROWS, ramp(3, 8), ramp(3)], {}),
+    "conv2d": ([IMAGE, ramp(6, 2, 3, 3), ramp(6)], {"groups": 2, "stride": [2, 1], "padding": [1, 0, 1, 2]}),
+    "batch_norm": ([IMAGE, ramp(4), ramp(4), ramp(4), ramp(4)], {"epsilon": 1e-5}),
+    "max_pool2d": ([IMAGE], {"kernel": [3, 2], "stride": [2, 2], "padding": [1, 1, 1, 1]}),
+    "avg_pool2d": ([IMAGE], {"kernel": [3, 2], "stride": [2, 2], "padding": [1, 1, 1, 1], "divisor": 4}),
+    "adaptive_avg_pool2d": ([IMAGE], {"output_size": [2, 3]}),
+    "mean": ([IMAGE], {"axes": [3, 1], "keepdim": True}),
+    "where": ([FLAGS, ["batch", 8], [8]], {}),
+    "cast": ([ROWS], {"dtype": "int64"}),
+    "softmax": ([ROWS], {"axis": -1}),
+    "layer_norm": ([ROWS, ramp(8), ramp(8)], {"axes": 1, "epsilon": 1e-5}),
+    "embedding": ([ramp(5, 4), ("int64", ["batch", "sequence"])], {}),
+    "matmul": ([["batch", 3, "sequence"], ["sequence", 4]], {}),
+    "sdpa": ([ROWS, ROWS, ROWS, ("bool", ["batch", 1, "sequence"])], {"scale": 0.5, "causal": True}),
+    "reshape": ([ROWS], {"shape": ["batch*sequence", 2, 4]}),
+    "permute": ([IMAGE], {"axes": [0, 2, 3, 1]}),
+    "expand": ([["batch", 1, 8]], {"shape": [2, "batch", "sequence", 8]}),
+    "slice": ([IMAGE], {"axis": 3, "start": [1], "length": [4], "step": 2}),
+    "gather": ([ROWS, ("int64", ["batch", "sequence", 3])], {"axis": 2}),
+    "index": ([ROWS, ("int64", ["batch", 1]), ("int64", [4])], {}),
+    "concat": ([ROWS, ["batch", 3, 8], ROWS], {"axis": 1}),
+    "pad": ([IMAGE], {"before": [0, 1, 2, 3], "after": [3, 2, 1, 0], "value": -1.0}),
+    "arange": ([], {"start": 3, "step": 2, "length": ["2*batch"]}),
+    "full": ([], {"shape": ["batch", 3], "value": 1.5, "dtype": "float32"}),
+    "logical_not": ([FLAGS], {}),
+    **{op: ([IMAGE], {}) for op in UNARY},
+    **{
+        op: ([IMAGE, [4, 1, 9]], {})
+        for op in ["add", "sub", "mul", "div", "minimum", "maximum", "pow", "eq", "ne", "lt", "le", "gt", "ge"]
+    },
+    **{op: ([FLAGS, FLAGS], {}) for op in ["logical_and", "logical_or"]},
+}
+
+
+def node(op: str) -> Any:
+    """A graph of this one node; its extra input brings the symbols that the node itself may lack."""
+    g = _native.Graph()
+    g.add_input("symbols", "float32", ["batch", "sequence"])
+    inputs, attrs = NODES[op]
+    ids = []
+    for i, what in enumerate(inputs):
+        if isinstance(what, np.ndarray):
+            ids.append(g.add_constant(f"c{i}", what))
+        else:
+            dtype, shape = what if isinstance(what, tuple) else ("float32", what)
+            ids.append(g.add_input(f"x{i}", dtype, shape))
+    g.add_output("y", g.add_node(op, ids, attrs, op))
+    return g
+
+
+def byte_table() -> File:
+    """quantize, lookup, dequantize: only the file format can say what these need."""
+    u8 = {"dtype": "uint8", "shape": ["batch", 4], "quant": [0.5, 3]}
+    table = np.arange(256, dtype=np.uint8)
+    x = {"name": "x", "dtype": "float32", "shape": ["batch", 4]}
+    names = ["quantize", "lookup", "dequantize"]
+    graph = {
+        "values": [
+            *[x, {"name": "q", **u8}, {"name": "table", "dtype": "uint8", "shape": [256], "constant": True}],
+            *[{"name": "l", **u8}, {**x, "name": "y"}],
+        ],
+        "nodes": [
+            {"op": op, "name": op, "inputs": inputs, "output": output}
+            for op, inputs, output in zip(names, [[0], [1, 2], [3]], [1, 3, 4], strict=True)
+        ],
+        "inputs": [0],
+        "outputs": [4],
+        "output_names": ["y"],
+        "output_structure": "tuple",
+    }
+    return File(graph, *table_of({"table": table}))
