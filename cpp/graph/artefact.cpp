@@ -6,8 +6,7 @@
 //   This is safetensors. The header maps each tensor's name to {"dtype": .., "shape": [..], "data_offsets": [a, b]},
 //   offsets counted from the end of the header; dtypes are F32 U8 I8 I32 I64 BOOL. A BOOL byte is 0 or 1.
 //   Tensors lie in the order of tensor_order(): elements of 8 bytes first, then 4, then 1, else by value id; so each is
-//   aligned to its elements. "__metadata__" maps strings to strings; those of ours are listed in artefact.h, and no
-//   other may start with "taille."; a "taille.metadata" that is there is not empty.
+//   aligned to its elements. "__metadata__" maps strings to strings and holds what artefact.h lists, nothing else.
 //
 // GRAPH   {"values": [VALUE..], "nodes": [NODE..], "inputs": [ID..], "outputs": [ID..], "output_names": [STRING..],
 //          "output_structure": "single" | "tuple" | "dict"}                          no other members, here or below
@@ -16,7 +15,8 @@
 //         quant only for uint8, absent where there is none; SCALE a float32 > 0, ZERO in 0 .. 255.
 //         constant only where it is one: then the tensor of this name has this dtype and shape.
 //   NODE  {"op": STRING, "name": STRING, "source": STRING, "inputs": [ID..], "output": ID, "attrs": {KEY: ATTR..}}
-//         source and attrs are absent where empty. What each op takes is in ops.h; attributes are complete.
+//         source and attrs are absent where empty. What each op takes is in ops.h; an attribute that
+//         is absent has its default there.
 //   ID    the index of a value, or -1 for an input that is not there. Nodes are in topological order.
 //   DIMS  [DIM..], at most 8; DIM is an integer or the text of a polynomial (dim.h)
 //   ATTR  ["B", bool] ["I", integer] ["F", REAL] ["S", string] ["L", [integer..]] ["D", DIMS]
@@ -25,8 +25,7 @@
 //   empty; no string holds control characters. Limits: artefact_format.h.
 //
 // CHECKSUM  CRC-32C (base/crc32c.h) of the graph text as UTF-8 (without JSON's escapes), continued over the data
-//   section. The rest of the header is determined by these, so a flipped bit shows anywhere but in "taille.metadata"
-//   and in what others added.
+//   section. The rest of the header is determined by these, so a flipped bit shows anywhere but in "taille.metadata".
 //
 // VERSIONS  A reader refuses what it does not know, so any addition is a new version; old ones stay readable.
 #include "graph/artefact.h"

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "graph/artefact_format.h"
 #include "graph/json.h"
+#include "graph/ops.h"
 
 namespace taille::artefact {
 namespace {
@@ -142,7 +143,7 @@ void check_layout(std::vector<Entry>& entries, uint64_t data_bytes) {
   }
   const auto wanted = static_cast<uint64_t>(at);
   check(wanted <= data_bytes, "truncated: its tensors have ", wanted, " bytes, of which ", data_bytes, " are there");
-  check(wanted >= data_bytes, data_bytes - wanted, " bytes follow the tensors");
+  check(wanted >= data_bytes, "damaged: its tensors end ", data_bytes - wanted, " byte(s) before the file does");
 }
 
 Header parse_header(std::string_view text, uint64_t data_bytes) {
@@ -154,7 +155,7 @@ Header parse_header(std::string_view text, uint64_t data_bytes) {
   for (const JsonMember& m : *metadata->get_if<Json::Object>()) {
     check(m.value.get_if<std::string>() != nullptr, "damaged: metadata \"", printable(m.key), "\" is not a string");
     const bool known = m.key == kFormatKey || m.key == kGraphKey || m.key == kChecksumKey || m.key == kOwnKey;
-    check(known || !m.key.starts_with("taille."), "damaged: unknown metadata \"", printable(m.key), "\"");
+    check(known, "damaged: unknown metadata \"", printable(m.key), "\"");
   }
   Header header{string_member(*metadata, kGraphKey), string_member(*metadata, kChecksumKey), "", {}};
   if (metadata->find(kOwnKey) != nullptr) header.metadata = string_member(*metadata, kOwnKey);
@@ -185,6 +186,7 @@ Artefact read_checked(uint64_t size, const ReadBytes& read) {
         printable(header.checksum));
   Graph graph = graph_from_json(header.graph, std::move(tensors));
   check_storable(graph);
+  for (Node& node : graph.nodes) infer(graph, node);  // fills in what the file leaves at its default
   graph.validate();
   // The table is not under the checksum; it must be the one that the graph determines.
   int64_t at = 0;

@@ -303,6 +303,10 @@ void JsonWriter::integer(int64_t number) {
 void JsonWriter::number(double finite) {
   check(std::isfinite(finite), "JSON has no inf or NaN");
   separate();
+  if (finite == 0 && std::signbit(finite)) {
+    text_ += "-0.0";  // others read "-0" as the integer 0
+    return;
+  }
   char digits[32];  // the shortest text of a double has at most 24 characters
   text_.append(digits, std::to_chars(digits, digits + sizeof digits, finite).ptr);
 }

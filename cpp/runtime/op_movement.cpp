@@ -87,10 +87,12 @@ OperatorPtr slice(const Graph& g, const Node& node, const EngineConfig& config) 
        step = node.attr<int64_t>("step"), name = node.name](const NodeShapes& s) {
         CopySpec spec{s.output, strides_of(s.inputs[0]), strides_of(s.output)};
         const int64_t first = start.evaluate(s.symbols), n = s.output[at];
-        check(n == 0 || (first >= 0 && first + (n - 1) * step < s.inputs[0][at]), "slice '", name, "': ", first,
-              " .. +", n, " reaches outside an extent of ", s.inputs[0][at]);
+        const int64_t extent = s.inputs[0][at];
+        // Divided, not multiplied: a product of a hostile length and step overflows.
+        check(n == 0 || (first >= 0 && first < extent && n - 1 <= (extent - 1 - first) / step), "slice '", name,
+              "': ", first, " .. +", n, " reaches outside an extent of ", extent);
         spec.in_start = n == 0 ? 0 : first * spec.in_strides[at];
-        spec.in_strides[at] *= step;
+        if (n > 1) spec.in_strides[at] *= step;  // otherwise it is not taken, and may be anything
         return spec;
       });
 }
