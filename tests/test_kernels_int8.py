@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from int8_rows import CHANNELS, KERNELS, SENTINEL, exact_fma, rows, to_u8, window_offsets
+from int8_rows import CHANNELS, KERNELS, SENTINEL, exact_fma, rows, to_u8
 from kernels_guard import guarded, guarded_empty
 
 MAX_ROWS = 32  # twice the tallest tile
@@ -233,63 +233,159 @@ class TestGemmS8:
             call(m_range=(0, 3))
 
 
+@dataclasses.dataclass(frozen=True)
+class Depthwise:
+    """One depthwise_s8 call."""
+
+    size: tuple[int, int]
+    channels: int
+    kernel: tuple[int, int] = (3, 3)
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (1, 1)
+    dilation: tuple[int, int] = (1, 1)
+    rows: tuple[int, int] | None = None
+    slack: int = 0  # unused elements at the end of each pixel of out
+    extremes: int = 0  # weight beside activations of 255
+    wild: bool = False  # NaN, infinities and more than int32 holds before rounding
+    lo: float = 3
+    hi: float = 250
+    seed: int = 0
+
+    @property
+    def out(self) -> tuple[int, ...]:
+        extents = zip(self.size, self.kernel, self.stride, self.padding, self.dilation, strict=True)
+        return tuple((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in extents)
+
+
+def depthwise_inputs(case: Depthwise) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng([case.seed, case.channels])
+    channels, taps = case.channels, case.kernel[0] * case.kernel[1]
+    x = {
+        "a": rng.integers(0, 256, (*case.size, channels), np.uint8),
+        "w": rng.integers(-127, 128, (*case.kernel, channels), np.int8),
+        "offset": rng.integers(-30000, 30000, channels).astype(np.int32),
+        "scale": (rng.uniform(0.2, 2, channels) / (400 * taps)).astype(np.float32),
+        "bias": rng.uniform(100, 150, channels).astype(np.float32),
+    }
+    if case.extremes:
+        x["a"][...], x["w"][...] = 255, case.extremes
+    if case.wild:
+        x["bias"] = np.resize(np.float32([np.nan, np.inf, -np.inf, 3e9, -3e9, 1e30, 100]), channels)
+    return x
+
+
+def depthwise_numpy(case: Depthwise, dtype: type) -> np.ndarray:
+    x = depthwise_inputs(case)
+    (top, left), (height, width) = case.padding, case.out
+    a = np.pad(x["a"], ((top, top), (left, left), (0, 0)), constant_values=131).astype(np.int64)
+    acc = np.zeros((height, width, case.channels), np.int64) + x["offset"]
+    for ky, kx in np.ndindex(*case.kernel):
+        y, x0 = ky * case.dilation[0], kx * case.dilation[1]
+        window = a[y : y + (height - 1) * case.stride[0] + 1 : case.stride[0]]
+        acc += window[:, x0 : x0 + (width - 1) * case.stride[1] + 1 : case.stride[1]] * x["w"][ky, kx].astype(np.int64)
+    v = exact_fma(acc.astype(np.float32), x["scale"], x["bias"])
+    v = np.where(np.isnan(v), np.float32(case.lo), v)
+    return to_u8(v, case.lo, case.hi) if dtype is np.uint8 else np.clip(v, np.float32(case.lo), np.float32(case.hi))
+
+
+def run_depthwise(case: Depthwise, variant: str, dtype: type, at: str = "end") -> np.ndarray:
+    out = guarded_empty((*case.out, case.channels + case.slack), dtype, at=at)
+    out[...] = SENTINEL
+    arrays = {name: guarded(value, at=at) for name, value in depthwise_inputs(case).items()}
+    KERNELS.depthwise_s8(
+        **arrays,
+        variant=variant,
+        stride=case.stride,
+        padding=case.padding,
+        dilation=case.dilation,
+        pad=255 if case.extremes else 131,
+        lo=case.lo,
+        hi=case.hi,
+        rows=case.rows,
+        out=out,
+    )
+    return out
+
+
+def check_depthwise(case: Depthwise, variant: str) -> None:
+    for dtype in (np.uint8, np.float32):
+        expected = run_depthwise(case, "reference", dtype)
+        for at in ("begin", "end"):
+            np.testing.assert_array_equal(
+                run_depthwise(case, variant, dtype, at), expected, err_msg=f"{variant} {case} {dtype} {at}"
+            )
+
+
+WINDOWS = [
+    Depthwise((5, 9), 70),
+    Depthwise((6, 7), 40, stride=(2, 2), slack=3),
+    Depthwise((7, 11), 24, kernel=(5, 5), padding=(2, 2), rows=(1, 6)),
+    Depthwise((8, 8), 16, kernel=(5, 5), stride=(2, 2), padding=(2, 2)),
+    Depthwise((9, 13), 33, kernel=(7, 7), padding=(3, 3)),
+    Depthwise((9, 6), 17, padding=(0, 0), rows=(3, 3)),
+    Depthwise((9, 6), 16, padding=(0, 0), rows=(2, 5)),
+    Depthwise((3, 100), 16),
+    Depthwise((3, 100), 32, stride=(1, 2), slack=1),
+    Depthwise((4, 90), 130),
+    Depthwise((9, 10), 20, dilation=(2, 3), padding=(2, 3)),
+    Depthwise((9, 60), 64, dilation=(1, 20), padding=(1, 20)),
+    Depthwise((4, 5), 18, kernel=(1, 1), padding=(0, 0)),
+    Depthwise((4, 5), 18, kernel=(1, 1), stride=(2, 2), padding=(1, 1)),
+    Depthwise((9, 9), 31, kernel=(4, 2), stride=(3, 3)),
+    Depthwise((9, 9), 31, kernel=(2, 8), padding=(4, 7)),
+    Depthwise((1, 1), 65, kernel=(5, 5), padding=(2, 2)),
+    Depthwise((20, 20), 5, kernel=(3, 17), stride=(1, 5), padding=(9, 9)),
+    Depthwise((12, 12), 3, kernel=(12, 12), padding=(0, 3)),
+    Depthwise((5, 5), 96, extremes=127),
+    Depthwise((5, 5), 96, extremes=-127),
+    Depthwise((9, 9), 70, kernel=(9, 9), padding=(4, 4), extremes=-128),
+    Depthwise((5, 5), 70, wild=True, lo=2.5, hi=249.5),
+]
+
+
 class TestDepthwiseS8:
-    @staticmethod
-    def inputs(channels: int, taps: int, extremes: int = 0) -> dict[str, np.ndarray]:
-        rng = np.random.default_rng([channels, taps])
-        x = {
-            "a": rng.integers(0, 256, 9 * channels + 5, np.uint8),
-            "w": rng.integers(-127, 128, (taps, channels), np.int8),
-            "offset": rng.integers(-30000, 30000, channels).astype(np.int32),
-            "scale": (rng.uniform(0.2, 2, channels) / (400 * taps)).astype(np.float32),
-            "bias": rng.uniform(100, 150, channels).astype(np.float32),
-            "offsets": window_offsets(rng, 9 * channels + 5, channels, 7, taps, 0.25),
-            "pad_row": rng.integers(0, 256, channels, np.uint8),
-        }
-        if extremes:
-            x["a"][...], x["w"][...], x["pad_row"][...] = 255, extremes, 255
-        return x
-
-    @staticmethod
-    def run(x: dict[str, np.ndarray], variant: str, dtype: type, at: str = "end", **options: object) -> np.ndarray:
-        channels = x["w"].shape[1]
-        out = guarded_empty((len(x["offsets"]), channels + 3), dtype, at=at)
-        out[...] = SENTINEL
-        arrays = {name: guarded(value, at=at) for name, value in x.items()}
-        KERNELS.depthwise_s8(**arrays, variant=variant, out=out, **options)
-        return out
-
     @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
-    @pytest.mark.parametrize("channels", CHANNELS)
-    def test_reference_equals_numpy(self, channels: int, dtype: type) -> None:
-        x = self.inputs(channels, 9)
-        index = np.maximum(x["offsets"], 0)[..., None] + np.arange(channels)
-        a = np.where(x["offsets"][..., None] < 0, x["pad_row"], x["a"][index])
-        acc = np.einsum("mtc,tc->mc", a.astype(np.int64), x["w"].astype(np.int64)) + x["offset"]
-        v = exact_fma(acc.astype(np.float32), x["scale"], x["bias"])
-        expected = to_u8(v, 3, 250) if dtype is np.uint8 else np.clip(v, np.float32(3), np.float32(250))
-        out = self.run(x, "reference", dtype, lo=3, hi=250)
-        np.testing.assert_array_equal(out[:, :channels], expected)
-        np.testing.assert_array_equal(out[:, channels:], SENTINEL)
+    @pytest.mark.parametrize("case", [case for case in WINDOWS if not case.extremes], ids=str)
+    def test_reference_equals_numpy(self, case: Depthwise, dtype: type) -> None:
+        expected = np.full((*case.out, case.channels + case.slack), SENTINEL, dtype)
+        first, last = case.rows or (0, case.out[0])
+        expected[first:last, :, : case.channels] = depthwise_numpy(case, dtype)[first:last]
+        np.testing.assert_array_equal(run_depthwise(case, "reference", dtype), expected)
 
-    @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+    @pytest.mark.parametrize("case", WINDOWS, ids=str)
     @pytest.mark.parametrize("variant", rows("depthwise_s8"))
-    def test_equals_reference(self, variant: str, dtype: type) -> None:
+    def test_windows(self, variant: str, case: Depthwise) -> None:
+        check_depthwise(case, variant)
+
+    @pytest.mark.parametrize("stride", [1, 2])
+    @pytest.mark.parametrize("kernel", [3, 5])
+    @pytest.mark.parametrize("variant", rows("depthwise_s8"))
+    def test_channels(self, variant: str, kernel: int, stride: int) -> None:
         for channels in CHANNELS:
-            for taps in (1, 2, 3, 4, 5, 9, 25, 64, 65):
-                x = self.inputs(channels, taps)
-                for at in ("begin", "end"):
-                    np.testing.assert_array_equal(
-                        self.run(x, variant, dtype, at, m_range=(1, 6)),
-                        self.run(x, "reference", dtype, at, m_range=(1, 6)),
-                        err_msg=f"{channels} channels, {taps} taps, {at}",
-                    )
+            for width in (4, 7):
+                check_depthwise(
+                    Depthwise((5, width), channels, (kernel, kernel), (stride, stride), (kernel // 2, kernel // 2)),
+                    variant,
+                )
 
-    @pytest.mark.parametrize("weight", [127, -127, -128])
+    @settings(deadline=None, max_examples=60, print_blob=True)
+    @given(data=st.data())
     @pytest.mark.parametrize("variant", rows("depthwise_s8"))
-    def test_extremes(self, variant: str, weight: int) -> None:
-        x = self.inputs(70, 25, extremes=weight)
-        options = {"lo": -np.inf, "hi": np.inf}
-        np.testing.assert_array_equal(
-            self.run(x, variant, np.float32, **options), self.run(x, "reference", np.float32, **options)
+    def test_random(self, variant: str, data: st.DataObject) -> None:
+        def pair(first: int, last: int, name: str) -> tuple[int, int]:
+            return data.draw(st.tuples(st.integers(first, last), st.integers(first, last)), name)
+
+        kernel, dilation, padding = pair(1, 7, "kernel"), pair(1, 3, "dilation"), pair(0, 4, "padding")
+        extra = data.draw(st.tuples(st.integers(0, 9), st.integers(0, 60)), "size")
+        size = tuple(max(1, d * (k - 1) + 1 - 2 * p) + e for k, d, p, e in zip(kernel, dilation, padding, extra))
+        case = Depthwise(
+            size,
+            data.draw(st.integers(1, 140), "channels"),
+            kernel,
+            pair(1, 5, "stride"),
+            padding,
+            dilation,
+            slack=data.draw(st.integers(0, 3), "slack"),
+            seed=data.draw(st.integers(0, 2**32 - 1), "seed"),
         )
+        check_depthwise(case, variant)

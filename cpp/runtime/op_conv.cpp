@@ -286,42 +286,68 @@ class DepthwiseS8 final : public ConvBase {
         kernel_(select_kernel(depthwise_s8_table(), config.isa)),
         epilogue_(int8_epilogue(g, node)) {
     w_ = by_taps<int8_t>(*g.value(node.inputs[1]).constant, geo_.in_channels, geo_.taps());
-    pad_ = Buffer(static_cast<size_t>(geo_.in_channels));
-    std::fill_n(pad_.data<uint8_t>(), geo_.in_channels, epilogue_.pad_byte);
+    args_.window = depthwise_window(window_of(node_, geo_.kernel_h, geo_.kernel_w));
+    args_.pad = epilogue_.pad_byte;
+    args_.channels = args_.ldc = geo_.in_channels;
+    args_.w = w_.data<int8_t>();
+    args_.offset = epilogue_.offset.data();
+    args_.scale = epilogue_.scale.data();
+    args_.bias = epilogue_.bias.data();
+    args_.lo = epilogue_.lo;
+    args_.hi = epilogue_.hi;
+    args_.out_f32 = epilogue_.out_f32;
+    packed_ = Buffer(static_cast<size_t>(depthwise_s8_packed_bytes(args_.window, args_.channels)));
+    depthwise_s8_pack(args_, packed_.data<uint8_t>());
+    args_.packed = packed_.data<uint8_t>();
   }
 
   std::string kernel() const override { return kernel_.name; }
 
   Planned plan(const NodeShapes& shapes) const override {
-    auto plan = plan_conv(node_, geo_, shapes, config_, true);
-    return {[this, plan](const RunContext& c) { run(c, *plan); }, 0};
+    const Dims &in = shapes.inputs[0], &out = shapes.output;
+    const double macs = static_cast<double>(product(out)) * static_cast<double>(geo_.taps());
+    const int parts = worth_forking(config_, macs * 4 / mac_rate(config_.isa, true));
+    const int64_t scratch = round_up(depthwise_s8_scratch_bytes(args_.window), 64);
+    DepthwiseS8Args args = args_;
+    args.height = in[1];
+    args.width = in[2];
+    args.out_width = out[2];
+    const int64_t images = out[0], out_height = out[1];
+    return {[this, args, scratch, parts, images, out_height](const RunContext& c) {
+              run(c, args, images, out_height, parts, scratch);
+            },
+            scratch * config_.threads};
   }
 
  private:
   const KernelRow<DepthwiseS8Args>& kernel_;
   Int8Epilogue epilogue_;
-  Buffer w_, pad_;
+  Buffer w_, packed_;
+  DepthwiseS8Args args_{};  // but for what depends on the shape
 
-  void run(const RunContext& c, const ConvPlan& plan) const {
+  static DepthwiseWindow depthwise_window(const Window& w) {
+    return {w.kernel_h, w.kernel_w, w.stride_h, w.stride_w, w.pad_top, w.pad_left, w.dilation_h, w.dilation_w};
+  }
+
+  // Shares out the rows of all images, in the groups that the kernel does together.
+  void run(const RunContext& c, const DepthwiseS8Args& args, int64_t images, int64_t out_height, int parts,
+           int64_t scratch) const {
     const int64_t element = epilogue_.out_f32 ? 4 : 1;
-    for_blocks(c, plan, geo_.group_out(), [&](int64_t block, const GemmPartition::Part& p, int) {
-      DepthwiseS8Args args{};
-      args.a = c.in<uint8_t>(0) + block * plan.blocks.per_block * plan.blocks.image_elements;
-      args.offsets = plan.offsets.data();
-      args.taps = geo_.taps();
-      args.pad_row = pad_.data<uint8_t>();
-      args.channels = args.ldc = geo_.in_channels;
-      args.w = w_.data<int8_t>();
-      args.offset = epilogue_.offset.data();
-      args.scale = epilogue_.scale.data();
-      args.bias = epilogue_.bias.data();
-      args.lo = epilogue_.lo;
-      args.hi = epilogue_.hi;
-      args.m_begin = p.m_begin;
-      args.m_end = p.m_end;
-      args.out_f32 = epilogue_.out_f32;
-      args.out = c.out<uint8_t>() + block * plan.blocks.per_block * plan.blocks.pixels_out * geo_.in_channels * element;
-      kernel_.run(args);
+    const int64_t together = depthwise_s8_rows_together(args.window);
+    const int64_t groups = (out_height + together - 1) / together;  // of one image
+    split(c.pool, images * groups, 1, parts, [&](int64_t begin, int64_t end, int thread) {
+      DepthwiseS8Args part = args;
+      part.scratch = c.scratch + thread * scratch;
+      while (begin < end) {
+        const int64_t image = begin / groups, first = begin % groups;
+        const int64_t count = std::min(end - begin, groups - first);
+        part.a = c.in<uint8_t>(0) + image * args.height * args.width * args.channels;
+        part.out = c.out<uint8_t>() + image * out_height * args.out_width * args.ldc * element;
+        part.row_begin = first * together;
+        part.row_end = std::min(out_height, (first + count) * together);
+        kernel_.run(part);
+        begin += count;
+      }
     });
   }
 };
