@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import safetensors.numpy
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from artefact_files import assert_same, everything, int8_conv, mlp, ramp, table_of, take_apart
@@ -126,6 +126,11 @@ texts = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=20)
 
 
 @given(numbers)
+@example(math.inf)
+@example(-math.inf)
+@example(-0.0)
+@example(5e-324)
+@example(2.0**63)
 def test_numbers_round_trip_to_the_bit(number: float) -> None:
     graph = one_node("full", {"shape": [1], "value": number, "dtype": "float32"})
     value = load(_native.serialize(graph)).nodes[0]["attrs"]["value"]
@@ -446,6 +451,18 @@ def test_strings_that_are_refused(raw: bytes) -> None:
         source_of(raw)
 
 
+def test_messages_are_short_and_plain_whatever_they_quote() -> None:
+    for hostile in ["\x1b[2J", "a" * 4000, "\0", "\x7f"]:
+        parts = take_apart(_native.serialize(mlp()))
+        parts.graph["values"][0]["dtype"] = hostile
+        message = why(parts.bytes())
+        assert ("dtype 'aaaa" if len(hostile) == 4000 else "value 0 dtype holds a control character") in message
+        assert len(message) < 1200
+        assert message.isprintable()
+    parts.graph["values"][0] |= {"dtype": "float32", "shape": ["\x1b[2J"]}
+    assert why(parts.bytes()).isprintable()
+
+
 def test_duplicate_keys_are_refused() -> None:
     parts = take_apart(_native.serialize(mlp()))
     parts.graph = parts.graph_text().replace('"lo":', '"hi":')
@@ -504,10 +521,12 @@ def test_saving_where_it_cannot_be_raises_oserror(tmp_path: Path) -> None:
     (tmp_path / "directory").mkdir()
     with pytest.raises(IsADirectoryError):
         _native.save_artefact(tmp_path / "directory", mlp())
+    pipe = tmp_path / "pipe"  # as /dev/null is: a rename would replace it
+    os.mkfifo(pipe)
     with pytest.raises(OSError, match="Invalid argument"):
-        _native.save_artefact("/dev/null", mlp())
-    assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
-    assert os.listdir(tmp_path) == ["directory"]  # noqa: PTH208
+        _native.save_artefact(pipe, mlp())
+    assert pipe.is_fifo()
+    assert sorted(os.listdir(tmp_path)) == ["directory", "pipe"]  # noqa: PTH208
 
 
 def test_saving_without_permission_leaves_the_old_file(tmp_path: Path) -> None:

@@ -134,8 +134,12 @@ const Json& member(const Json& object, std::string_view key, std::string_view wh
   return *found;
 }
 
+// Without control characters, as every string of the graph; so messages can quote it.
 const std::string& text_of(const Json& json, std::string_view what) {
-  return want<std::string>(json, what, "a string");
+  const std::string& text = want<std::string>(json, what, "a string");
+  const bool plain = std::ranges::none_of(text, [](unsigned char c) { return c < 0x20 || c == 0x7f; });
+  check(plain, what, " holds a control character");
+  return text;
 }
 
 const Json::Array& array_of(const Json& json, std::string_view what) {
