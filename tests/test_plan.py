@@ -127,7 +127,7 @@ def test_bad_inputs_are_refused_by_name():
         ({"x": good, "z": good}, ValueError, "no input 'z'; it takes 'x'"),
         ({"x": [1.0]}, TypeError, "input 'x' is a list; wanted a numpy array of float32"),
         ({"x": good.astype(np.float64)}, TypeError, "input 'x' is float64; wanted float32"),
-        ({"x": good.astype(">f4")}, TypeError, "input 'x' is float32"),
+        ({"x": good.astype(">f4")}, TypeError, "input 'x' is big-endian float32; wanted float32"),
         ({"x": good[0]}, ValueError, r"input 'x' has shape \[64\]; wanted \[batch, 64\]"),
         ({"x": good[:, :63]}, ValueError, r"input 'x' has shape \[2, 63\]; wanted \[batch, 64\]"),
     ]:

@@ -65,7 +65,7 @@ TensorPtr tensor_from(const py::array& given) {
 }
 
 py::array array_from(const Tensor& t) {
-  py::array array(py::dtype(std::string(name_of(t.dtype))), t.dims);
+  py::array array(numpy_dtype(t.dtype), t.dims);
   if (t.data.size() > 0) std::memcpy(array.mutable_data(), t.data.data(), t.data.size());
   return array;
 }
