@@ -70,8 +70,7 @@ inline I load_pixels(const uint8_t* p, int64_t step, int64_t n) {
 template <int kWidth>
 inline void store_pixels(uint8_t* p, int64_t step, I v, int64_t n, int64_t pixels) {
   store_bytes(p, v, n);
-  if (kWidth < kBytes && pixels > 1)
-    store_bytes(p + step, _mm256_castsi128_si256(_mm256_extracti128_si256(v, 1)), n);
+  if (kWidth < kBytes && pixels > 1) store_bytes(p + step, _mm256_castsi128_si256(_mm256_extracti128_si256(v, 1)), n);
 }
 inline I load_s32(const int32_t* p, int64_t n) {
   if (n >= kLanes) return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));

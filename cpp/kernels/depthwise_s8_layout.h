@@ -12,9 +12,7 @@ namespace {
 constexpr int64_t kDepthwisePositions = 40;
 constexpr int64_t kDepthwiseMaxSteps = 64;  // columns of the kernel times sets of rows
 
-constexpr int64_t depthwise_s8_block_width(int64_t channels) {
-  return channels <= 16 ? 16 : channels <= 32 ? 32 : 64;
-}
+constexpr int64_t depthwise_s8_block_width(int64_t channels) { return channels <= 16 ? 16 : channels <= 32 ? 32 : 64; }
 
 // Columns of the interleaved input beyond the first that one output pixel sees.
 [[maybe_unused]] inline int64_t depthwise_s8_reach(const DepthwiseWindow& w) {

@@ -6,79 +6,12 @@
 #include "kernels/depthwise.h"
 #include "kernels/gemm_f32.h"
 #include "kernels/gemm_s8.h"
+#include "runtime/conv_plan.h"
 #include "runtime/epilogue.h"
-#include "runtime/operator.h"
-#include "runtime/partition.h"
-#include "runtime/window.h"
 
 namespace taille {
 
 namespace {
-
-constexpr int64_t kRowsPerTable = 192;  // output pixels an offset table covers at least, where the batch has them
-constexpr int64_t kRowGrain = 12;
-
-struct ConvGeometry {
-  int64_t out_channels, in_channels, groups, kernel_h, kernel_w;
-  int64_t taps() const { return kernel_h * kernel_w; }
-  int64_t group_in() const { return in_channels / groups; }
-  int64_t group_out() const { return out_channels / groups; }
-  bool depthwise() const { return groups > 1 && groups == in_channels && groups == out_channels; }
-};
-
-ConvGeometry geometry_of(const Graph& g, const Node& node) {
-  const auto& w = g.value(node.inputs[1]).constant->dims;
-  const int64_t groups = node.attr<int64_t>("groups");
-  return {w[0], w[3] * groups, groups, w[1], w[2]};
-}
-
-// What a plan shares with its runs.
-struct ConvPlan {
-  ImageBlocks blocks;
-  std::vector<int32_t> offsets;  // empty: rows are the input's own
-  int parts;
-  GemmPartition within_block;  // where there are fewer blocks than threads
-};
-
-std::shared_ptr<const ConvPlan> plan_conv(const Node& node, const ConvGeometry& geo, const NodeShapes& shapes,
-                                          const EngineConfig& config, bool int8) {
-  const Dims &in = shapes.inputs[0], &out = shapes.output;
-  const Window w = window_of(node, geo.kernel_h, geo.kernel_w);
-  const auto& padding = node.attr<std::vector<int64_t>>("padding");
-  const bool plain = geo.taps() == 1 && w.stride_h == 1 && w.stride_w == 1 &&
-                     std::all_of(padding.begin(), padding.end(), [](int64_t p) { return p == 0; }) && !geo.depthwise();
-  auto plan = std::make_shared<ConvPlan>();
-  plan->blocks = image_blocks(in, out, kRowsPerTable);
-  if (plain)
-    plan->blocks.per_block = std::max<int64_t>(1, plan->blocks.images);
-  else
-    plan->offsets = conv_offsets(w, in, out, plan->blocks);
-  const double macs = static_cast<double>(product(out)) * static_cast<double>(geo.taps() * geo.group_in());
-  plan->parts = worth_forking(config, macs / mac_rate(config.isa, int8) * (geo.depthwise() ? 8 : 1));
-  const int64_t rows = plan->blocks.per_block * plan->blocks.pixels_out;
-  // Grouped and depthwise weights are small.
-  plan->within_block =
-      geo.groups > 1 ? GemmPartition{true, plan->parts, kRowGrain}
-                     : partition_gemm(rows, geo.out_channels, plan->blocks.per_block * plan->blocks.image_elements,
-                                      geo.out_channels * geo.taps() * geo.in_channels, plan->parts);
-  return plan;
-}
-
-// Runs body(block, part, thread) over all images: blocks are shared out where there are enough, else each block.
-template <class Body>
-void for_blocks(const RunContext& c, const ConvPlan& plan, int64_t columns, const Body& body) {
-  const int64_t blocks = plan.blocks.blocks();
-  auto rows_of = [&](int64_t block) { return plan.blocks.images_in(block) * plan.blocks.pixels_out; };
-  if (blocks >= plan.parts) {
-    split(c.pool, blocks, 1, plan.parts, [&](int64_t begin, int64_t end, int thread) {
-      for (int64_t b = begin; b < end; ++b) body(b, GemmPartition::Part{0, rows_of(b), 0, columns}, thread);
-    });
-    return;
-  }
-  for (int64_t b = 0; b < blocks; ++b)
-    for_parts(c.pool, plan.within_block, rows_of(b), columns,
-              [&](const GemmPartition::Part& p, int thread) { body(b, p, thread); });
-}
 
 class ConvBase : public Operator {
  public:
