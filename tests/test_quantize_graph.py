@@ -152,6 +152,49 @@ def test_statistics_do_not_depend_on_how_samples_are_batched():
         assert (lo, hi) == pytest.approx(found[0][1], abs=0.02)
 
 
+def observed(x, method):
+    n = Net(x.shape[1])
+    n.finish(n.g.add_node("linear", [n.x, n.constant("w", 4, x.shape[1])], {}, "fc"))
+    calibrator = _native.Calibrator(n.graph, 1)
+    for part in np.split(x, 4):
+        calibrator.run({"x": part})
+    return calibrator.ranges(method)["x"]
+
+
+def rounded(x, lo, hi):
+    scale = (hi - lo) / 255
+    zero = round(-lo / scale)
+    return (np.clip(np.rint(x / scale) + zero, 0, 255) - zero) * scale
+
+
+@pytest.mark.parametrize("spread", ["normal", "laplace", "outliers", "positive"])
+def test_mse_range_loses_no_more_than_any_other(spread):
+    rng = np.random.default_rng(6)
+    x = rng.laplace(size=(4000, 8)) if spread == "laplace" else rng.standard_normal((4000, 8))
+    if spread == "outliers":
+        x[0] = 30
+    if spread == "positive":
+        x = np.abs(x)
+    x = x.astype(np.float32)
+    lo, hi = observed(x, "mse")
+    errors = [
+        ((rounded(x, a * x.min() if spread != "positive" else 0, b * x.max()) - x) ** 2).mean()
+        for a in np.linspace(0.1, 1, 19)
+        for b in np.linspace(0.02, 1, 50)
+    ]
+    # The histogram's bins are its resolution: after an outlier of 30 they are coarse.
+    assert ((rounded(x, lo, hi) - x) ** 2).mean() <= 1.1 * min(errors)
+    assert min(x.min(), 0) <= lo <= 0 < hi <= x.max()
+
+
+def test_entropy_cuts_rare_outliers_and_keeps_the_bulk():
+    x = np.random.default_rng(7).standard_normal((4000, 8)).astype(np.float32)
+    x[0, 0] = 40
+    lo, hi = observed(x, "entropy")
+    assert 2 < hi < 20
+    assert -5 <= lo < -2
+
+
 def test_calibration_refuses_bad_values_and_no_values():
     n = Net(4)
     n.finish(n.g.add_node("linear", [n.x, n.constant("w", 4, 4)], {}, "fc"))

@@ -50,6 +50,10 @@ Range TensorStatistics::percentile(double percentile) const {
   return {std::max(lo_, static_cast<float>(lo)), std::min(hi_, static_cast<float>(hi))};
 }
 
+Range TensorStatistics::least(double (*cost)(const Histogram&, Range)) const {
+  return least_range({bins_, reach_}, minmax(), cost);
+}
+
 Calibrator::Calibrator(Graph graph, int threads, Isa isa)
     : model_(std::move(graph), threads, isa), statistics_(model_.graph().values.size()) {}
 
@@ -67,13 +71,19 @@ void Calibrator::run(const Plan& plan, std::span<const void* const> inputs, std:
 }
 
 Ranges Calibrator::ranges(const std::string& method, double percentile) const {
-  check(method == "minmax" || method == "percentile", "calibrator '", method, "'; wanted minmax or percentile");
+  const auto pick = [&](const TensorStatistics& s) {
+    if (method == "percentile") return s.percentile(percentile);
+    if (method == "entropy") return s.least(quantization_divergence);
+    return method == "mse" ? s.least(quantization_error) : s.minmax();
+  };
+  check(method == "minmax" || method == "percentile" || method == "entropy" || method == "mse", "calibrator '", method,
+        "'; wanted minmax, percentile, entropy or mse");
   check(percentile > 50 && percentile <= 100, "percentile ", percentile, " is outside (50, 100]");
   check(batches_ > 0, "the calibration data is empty");
   const Graph& g = model_.graph();
   Ranges ranges;
   auto put = [&](ValueId id, const TensorStatistics& s) {
-    if (!s.empty()) ranges[g.value(id).name] = method == "minmax" ? s.minmax() : s.percentile(percentile);
+    if (!s.empty()) ranges[g.value(id).name] = pick(s);
   };
   for (ValueId i : g.inputs) put(i, statistics_[static_cast<size_t>(i)]);
   for (const Node& node : g.nodes) {

@@ -10,6 +10,7 @@
 
 #include "graph/quantize.h"
 #include "runtime/model.h"
+#include "runtime/range_search.h"
 
 namespace taille {
 
@@ -23,6 +24,8 @@ class TensorStatistics {
   Range minmax() const { return {lo_, hi_}; }
   // The range without the (100 - percentile) % of the values that lie lowest, and as many that lie highest.
   Range percentile(double percentile) const;
+  // See range_search.h.
+  Range least(double (*cost)(const Histogram&, Range)) const;
 
  private:
   float lo_ = 0, hi_ = 0;
@@ -42,7 +45,7 @@ class Calibrator {
   void run(const Plan& plan, std::span<const void* const> inputs, std::span<void* const> outputs);
   int64_t batches() const { return batches_; }
 
-  // By value name. method: "minmax" or "percentile". Throws where nothing was run.
+  // By value name. method: "minmax", "percentile", "entropy" or "mse". Throws where nothing was run.
   Ranges ranges(const std::string& method, double percentile) const;
 
  private:
