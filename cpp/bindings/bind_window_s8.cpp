@@ -33,7 +33,7 @@ py::array depthwise_s8(const Array<uint8_t>& a, const Array<int8_t>& w, const Ar
   g.height = a.shape(0);
   g.width = a.shape(1);
   g.channels = a.shape(2);
-  g.window = {w.shape(0),     w.shape(1),      stride.first,   stride.second,
+  g.window = {w.shape(0),    w.shape(1),     stride.first,   stride.second,
               padding.first, padding.second, dilation.first, dilation.second};
   check(g.window.kernel_h > 0 && g.window.kernel_w > 0 && stride.first > 0 && stride.second > 0 && padding.first >= 0 &&
             padding.second >= 0 && dilation.first > 0 && dilation.second > 0,
@@ -58,7 +58,7 @@ py::array depthwise_s8(const Array<uint8_t>& a, const Array<int8_t>& w, const Ar
   g.lo = lo;
   g.hi = hi;
   Buffer packed(static_cast<size_t>(depthwise_s8_packed_bytes(g.window, g.channels)));
-  depthwise_s8_pack(g, packed.data<uint8_t>());
+  g.bounded = depthwise_s8_pack(g, packed.data<uint8_t>());
   g.packed = packed.data<uint8_t>();
   Buffer scratch(static_cast<size_t>(depthwise_s8_scratch_bytes(g.window)));
   g.scratch = scratch.data<uint8_t>();

@@ -70,8 +70,7 @@ inline I load_pixels(const uint8_t* p, int64_t step, int64_t n) {
 template <int kWidth>
 inline void store_pixels(uint8_t* p, int64_t step, I v, int64_t n, int64_t pixels) {
   store_bytes(p, v, n);
-  if (kWidth < kBytes && pixels > 1)
-    store_bytes(p + step, _mm256_castsi128_si256(_mm256_extracti128_si256(v, 1)), n);
+  if (kWidth < kBytes && pixels > 1) store_bytes(p + step, _mm256_castsi128_si256(_mm256_extracti128_si256(v, 1)), n);
 }
 inline I load_s32(const int32_t* p, int64_t n) {
   if (n >= kLanes) return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
@@ -121,6 +120,7 @@ inline I all_bytes(uint8_t x) { return _mm256_set1_epi8(static_cast<char>(x)); }
 inline F all_f32(float x) { return _mm256_set1_ps(x); }
 inline I add_s32(I a, I b) { return _mm256_add_epi32(a, b); }
 inline I sub_s32(I a, I b) { return _mm256_sub_epi32(a, b); }
+inline I min_u8(I a, I b) { return _mm256_min_epu8(a, b); }
 inline I max_u8(I a, I b) { return _mm256_max_epu8(a, b); }
 inline I and_bits(I a, I b) { return _mm256_and_si256(a, b); }
 template <int kShift>

@@ -31,7 +31,7 @@ struct Pass {
   int32_t step_at[kDepthwiseMaxSteps];
   uint8_t* planes;
   uint8_t* edge;           // [4][kBytes]
-  Weights* w;              // [steps][together][4]
+  const Weights* w;        // [steps][together][4]
   const uint8_t* vectors;  // offset, scale and bias in packed order
   int64_t c, n;            // channels of this block from c on
 };
@@ -115,7 +115,7 @@ inline void interleave_strip(const Pass& p, int64_t oy, int64_t ox, int64_t coun
 // What the epilogue needs, in registers: GCC would load and compute it again after each store.
 struct Ends {
   F lo, hi;
-  I low;
+  I low, high;   // as bytes
   int64_t step;  // of out, elements between pixels
   int64_t n;     // channels that exist
 };
@@ -139,9 +139,9 @@ template <int kWidth, bool kOutF32>
     }
   } else {
     I v[4];
-    TAILLE_UNROLL for (int q = 0; q < 4; ++q) v[q] = round_half_even(cap(x[q], e.hi));
-    store_pixels<kWidth>(static_cast<uint8_t*>(out) + at, e.step, max_u8(pack_lanes(v[0], v[1], v[2], v[3]), e.low),
-                         e.n, pixels);
+    TAILLE_UNROLL for (int q = 0; q < 4; ++q) v[q] = round_half_even(x[q]);
+    const I bytes = min_u8(max_u8(pack_lanes(v[0], v[1], v[2], v[3]), e.low), e.high);
+    store_pixels<kWidth>(static_cast<uint8_t*>(out) + at, e.step, bytes, e.n, pixels);
   }
 }
 
@@ -161,7 +161,7 @@ template <int kWidth, int kTogether, int kSteps, bool kOutF32>
 void convolve_strip(const Pass& p, int64_t oy, int64_t ox, int64_t count) {
   constexpr int64_t kPixels = kBytes / kWidth;
   const DepthwiseS8Args& g = p.g;
-  const Ends ends{all_f32(g.lo), all_f32(g.hi), low_bytes(g.lo), g.ldc, p.n};
+  const Ends ends{all_f32(g.lo), all_f32(g.hi), low_bytes(g.lo), low_bytes(g.hi), g.ldc, p.n};
   const bool second = oy + 1 < g.row_end;
   const uint8_t *const vectors = p.vectors, *planes = p.planes;
   const Weights* const weights_begin = p.w;
@@ -215,7 +215,7 @@ inline void depthwise_s8_run(const DepthwiseS8Args& g) {
   const DepthwiseWindow& w = g.window;
   Pass p{g, depthwise_s8_rows_together(w), depthwise_s8_row_sets(w), 0, {}, nullptr, g.scratch, nullptr, nullptr, 0, 0};
   p.steps = w.kernel_w * p.sets;
-  p.w = reinterpret_cast<Weights*>(g.scratch + 4 * kBytes);
+  auto* const split = reinterpret_cast<Weights*>(g.scratch + 4 * kBytes);
   p.planes = g.scratch + 4 * kBytes + p.steps * p.together * 4 * static_cast<int64_t>(sizeof(Weights));
   const int64_t block_bytes = depthwise_s8_block_bytes(w);
   for (int64_t c = 0; c < g.channels; c += kBytes) {
@@ -225,12 +225,17 @@ inline void depthwise_s8_run(const DepthwiseS8Args& g) {
     p.c = c;
     p.n = g.channels - c < width ? g.channels - c : width;
     const uint8_t* packed = g.packed + c / 64 * block_bytes + c % 64;
-    for (int64_t i = 0; i < p.steps * p.together * 4; ++i) p.w[i] = weights(load_bytes(packed + 64 * i, kBytes));
+    if constexpr (kParts == 1) {
+      p.w = reinterpret_cast<const Weights*>(packed);
+    } else {
+      for (int64_t i = 0; i < p.steps * p.together * 4; ++i) split[i] = weights(load_bytes(packed + 64 * i, kBytes));
+      p.w = split;
+    }
     p.vectors = packed + block_bytes - 3 * 256;
     for (int64_t s = 0; s < p.steps; ++s) {
       const int64_t column = s / p.sets * w.dilation_w;
-      p.step_at[s] = static_cast<int32_t>((column % w.stride_w * p.sets + s % p.sets) * kSet +
-                                          column / w.stride_w * width);
+      p.step_at[s] =
+          static_cast<int32_t>((column % w.stride_w * p.sets + s % p.sets) * kSet + column / w.stride_w * width);
     }
     if (width == 16)
       block<16>(p);
