@@ -303,6 +303,9 @@ def run_depthwise(case: Depthwise, variant: str, dtype: type, at: str = "end") -
         hi=case.hi,
         rows=case.rows,
         out=out,
+        scratch=guarded_empty(
+            (KERNELS.depthwise_s8_scratch_bytes(case.kernel, case.stride, case.dilation),), np.uint8, at=at
+        ),
     )
     return out
 
