@@ -1,7 +1,8 @@
 """Reads the compiled objects: which instructions, symbols and spills each has.
 
-A file's suffix (`_avx2`, `_avx512`, `_avx512vnni`, `_avx512vbmi`) names the CPU level it is built for. Were one instruction above that
-level in it, or one function that the linker may share with other files, the library would crash on older CPUs.
+A file's suffix (`_avx2`, `_avx512`, `_avx512vnni`, `_avx512vbmi`) names the CPU level it is built for. Were one
+instruction above that level in it, or one function that the linker may share with other files, the library would crash
+on older CPUs.
 """
 
 from __future__ import annotations
