@@ -1,7 +1,8 @@
 """Reads the compiled objects: which instructions, symbols and spills each has.
 
-A file's suffix (`_avx2`, `_avx512`, `_avx512vnni`) names the CPU level it is built for. Were one instruction above that
-level in it, or one function that the linker may share with other files, the library would crash on older CPUs.
+A file's suffix (`_avx2`, `_avx512`, `_avx512vnni`, `_avx512vbmi`) names the CPU level it is built for. Were one
+instruction above that level in it, or one function that the linker may share with other files, the library would crash
+on older CPUs.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-LEVELS = ["portable", "avx2", "avx512", "avx512vnni"]
+LEVELS = ["portable", "avx2", "avx512", "avx512vnni", "avx512vbmi"]
 
 VNNI = re.compile(r"vpdp(busds?|wssds?)$")
-# AVX-512 beyond F, BW, DQ, VL and VNNI: VBMI, VBMI2, IFMA, BITALG, VPOPCNTDQ, BF16, CD, FP16, GFNI, AMX, AVX-VNNI-INT8.
+VBMI = re.compile(r"vperm(b|[it]2b)$|vpmultishiftqb")
+# AVX-512 beyond F, BW, DQ, VL, VNNI and VBMI: VBMI2, IFMA, BITALG, VPOPCNTDQ, BF16, CD, FP16, GFNI, AMX, AVX-VNNI-INT8.
 NEVER = re.compile(
-    r"vperm(b|[it]2b)$|vpmultishiftqb|vp(compress|expand)[bw]$|vpsh[lr]d|vpmadd52|vpshufbitqmb|vpopcnt|vdpbf16ps"
+    r"vp(compress|expand)[bw]$|vpsh[lr]d|vpmadd52|vpshufbitqmb|vpopcnt|vdpbf16ps"
     r"|vcvtne|vpconflict|vplzcnt|v?gf2p8|tile|tdp|vpdp(b(ss|uu|su)|w(su|us|uu))ds?$"
     r"|v(?!cvtps2ph$|cvtph2ps$)\w+(ph|sh)$"
 )
@@ -108,7 +110,9 @@ def is_above(level: str, one: Instruction) -> bool:
     vex, evex = one.opcode in (0xC4, 0xC5), one.opcode == 0x62
     if level == "portable":
         return vex or evex
-    if NEVER.match(one.mnemonic) or (level != "avx512vnni" and VNNI.match(one.mnemonic)):
+    if NEVER.match(one.mnemonic) or (VBMI.match(one.mnemonic) and level != "avx512vbmi"):
+        return True
+    if VNNI.match(one.mnemonic) and level not in ("avx512vnni", "avx512vbmi"):
         return True
     return level == "avx2" and (evex or re.search(r"%k[0-7]", one.operands) is not None)
 

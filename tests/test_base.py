@@ -13,13 +13,14 @@ import taille.errors
 from support import output_of, run_python
 from taille import _native
 
-LEVELS = ["portable", "avx2", "avx512", "avx512vnni"]
+LEVELS = ["portable", "avx2", "avx512", "avx512vnni", "avx512vbmi"]
 
 # CPUID and XCR0 bits, from Intel's manual (volume 2, CPUID; volume 1, 13.3), not from the code under test.
 FMA, OSXSAVE, AVX, F16C = 1 << 12, 1 << 27, 1 << 28, 1 << 29
 AVX2, BMI2 = 1 << 5, 1 << 8
 AVX512F, AVX512DQ, AVX512BW, AVX512VL = 1 << 16, 1 << 17, 1 << 30, 1 << 31
 VNNI = 1 << 11
+VBMI = 1 << 1
 LEAF1, LEAF7_AVX2, LEAF7_AVX512 = FMA | OSXSAVE | AVX | F16C, AVX2 | BMI2, AVX512F | AVX512DQ | AVX512BW | AVX512VL
 X87_SSE, YMM, ZMM = 0b11, 0b111, 0b11100111
 
@@ -46,6 +47,8 @@ class TestIsa:
             (LEAF1, LEAF7_AVX2, 0, YMM, "avx2"),
             (LEAF1, LEAF7_AVX2 | LEAF7_AVX512, 0, ZMM, "avx512"),
             (LEAF1, LEAF7_AVX2 | LEAF7_AVX512, VNNI, ZMM, "avx512vnni"),
+            (LEAF1, LEAF7_AVX2 | LEAF7_AVX512, VNNI | VBMI, ZMM, "avx512vbmi"),
+            (LEAF1, LEAF7_AVX2 | LEAF7_AVX512, VBMI, ZMM, "avx512"),
             # The OS does not save the registers.
             (LEAF1, LEAF7_AVX2 | LEAF7_AVX512, VNNI, YMM, "avx2"),
             (LEAF1, LEAF7_AVX2 | LEAF7_AVX512, VNNI, X87_SSE, "portable"),

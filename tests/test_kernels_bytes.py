@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -164,12 +166,15 @@ class TestCopy:
     @pytest.mark.parametrize("variant", rows("copy"))
     @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
     def test_channels_last_and_back(self, variant: str, dtype: type) -> None:
-        for channels in (1, 3, 31, 32, 33, 64, 100):
-            x = np.arange(2 * channels * 45).astype(dtype).reshape(2, channels, 5, 9)
-            last = guarded_empty((2, 5, 9, channels), dtype)
-            KERNELS.copy(guarded(x).transpose(0, 2, 3, 1), last, variant=variant)
+        rng = np.random.default_rng(0)
+        sizes = [(c, 5, 9) for c in (1, 2, 3, 4, 7, 8, 9, 15, 16, 17, 24, 31, 32, 33, 64, 100)]
+        sizes += [(c, 1, n) for c in (3, 8, 16) for n in (7, 8, 15, 16, 17, 24)] + [(270, 3, 100), (33, 17, 17)]
+        for (channels, height, width), at in itertools.product(sizes, ("begin", "end")):
+            x = rng.integers(0, 256, (2, channels, height, width)).astype(dtype)
+            last = guarded_empty((2, height, width, channels), dtype, at=at)
+            KERNELS.copy(guarded(x, at=at).transpose(0, 2, 3, 1), last, variant=variant)
             np.testing.assert_array_equal(last, x.transpose(0, 2, 3, 1))
-            back = guarded_empty(x.shape, dtype)
+            back = guarded_empty(x.shape, dtype, at=at)
             KERNELS.copy(last, back.transpose(0, 2, 3, 1), variant=variant)
             np.testing.assert_array_equal(back, x)
 

@@ -303,6 +303,9 @@ def run_depthwise(case: Depthwise, variant: str, dtype: type, at: str = "end") -
         hi=case.hi,
         rows=case.rows,
         out=out,
+        scratch=guarded_empty(
+            (KERNELS.depthwise_s8_scratch_bytes(case.kernel, case.stride, case.dilation),), np.uint8, at=at
+        ),
     )
     return out
 
@@ -377,9 +380,8 @@ class TestDepthwiseS8:
 
         kernel, dilation, padding = pair(1, 7, "kernel"), pair(1, 3, "dilation"), pair(0, 4, "padding")
         extra = data.draw(st.tuples(st.integers(0, 9), st.integers(0, 60)), "size")
-        size = tuple(
-            max(1, d * (k - 1) + 1 - 2 * p) + e for k, d, p, e in zip(kernel, dilation, padding, extra, strict=False)
-        )
+        window = zip(kernel, dilation, padding, extra, strict=True)
+        size = tuple(max(1, d * (k - 1) + 1 - 2 * p) + e for k, d, p, e in window)
         case = Depthwise(
             size,
             data.draw(st.integers(1, 140), "channels"),

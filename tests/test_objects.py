@@ -99,8 +99,8 @@ def test_the_checks_see_what_is_wrong(tmp_path: Path) -> None:
     avx2 = compiled(tmp_path, "sample_avx2", "-mavx2")
     wide = compiled(tmp_path, "sample_avx512", *avx512)
     vnni = compiled(tmp_path, "sample_avx512vnni", *avx512, "-mavx512vnni")
-    vbmi = compiled(tmp_path, "vbmi_avx512vnni", *avx512, "-mavx512vnni", "-mavx512vbmi")
-    clean = {portable: "portable", avx2: "avx2", wide: "avx512", vnni: "avx512vnni"}
+    vbmi = compiled(tmp_path, "sample_avx512vbmi", *avx512, "-mavx512vnni", "-mavx512vbmi")
+    clean = {portable: "portable", avx2: "avx2", wide: "avx512", vnni: "avx512vnni", vbmi: "avx512vbmi"}
     for file, level in clean.items():
         assert level_of(file) == level
         assert instructions_above(file, level) == []

@@ -135,6 +135,23 @@ def test_an_mlp_and_its_options() -> None:
     assert data.iterations == 4
 
 
+def test_depthwise_convolutions() -> None:
+    """Of the shapes of mobile networks: strides, a wide kernel, several images, few channels."""
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(3, 24, 3, stride=2, padding=1), nn.ReLU6(),
+        nn.Conv2d(24, 24, 3, padding=1, groups=24), nn.ReLU6(), nn.Conv2d(24, 80, 1),
+        nn.Conv2d(80, 80, 5, stride=2, padding=2, groups=80), nn.ReLU6(), nn.Conv2d(80, 16, 1),
+        nn.Conv2d(16, 16, 3, padding=2, dilation=2, groups=16),
+    ).eval()  # fmt: skip
+    x = torch.randn(40, 3, 31, 27)
+    model = taille.TorchModel(net, (x[:2],), calibration_data=Batches(x, 20))
+    small = taille.quantize_model(model, "int8")
+    assert relative_error(small.predict(x), model.predict(x)) < 0.1
+    name = small.input_spec[0].name
+    check_same_bits(small.graph, {name: x[:7].numpy()}, {name: x[:3].numpy()})
+
+
 def test_batches_of_every_form() -> None:
     torch.manual_seed(0)
     x, y = torch.randn(64, 20), torch.zeros(64, dtype=torch.long)

@@ -13,7 +13,7 @@
 namespace taille {
 namespace {
 
-constexpr Isa kLevels[] = {Isa::portable, Isa::avx2, Isa::avx512, Isa::avx512vnni};
+constexpr Isa kLevels[] = {Isa::portable, Isa::avx2, Isa::avx512, Isa::avx512vnni, Isa::avx512vbmi};
 
 constexpr bool has(uint64_t word, uint64_t bits) { return (word & bits) == bits; }
 constexpr uint32_t bit(int n) { return uint32_t{1} << n; }
@@ -62,13 +62,15 @@ std::string_view name_of(Isa level) {
       return "avx512";
     case Isa::avx512vnni:
       return "avx512vnni";
+    case Isa::avx512vbmi:
+      return "avx512vbmi";
   }
   return "?";
 }
 
 Isa isa_from_name(std::string_view name) {
   if (const auto level = find_level(name)) return *level;
-  throw IsaError(concat("CPU level '", name, "' is not known; the known levels are ", joined_names(kLevels[3])));
+  throw IsaError(concat("CPU level '", name, "' is not known; the known levels are ", joined_names(Isa::avx512vbmi)));
 }
 
 Isa isa_from_bits(const CpuBits& bits) {
@@ -80,7 +82,8 @@ Isa isa_from_bits(const CpuBits& bits) {
   const bool avx512 =
       has(bits.xcr0, kSavesZmm) && has(bits.leaf7_ebx, bit(16) | bit(17) | bit(30) | bit(31));  // F DQ BW VL
   if (!avx512) return Isa::avx2;
-  return has(bits.leaf7_ecx, bit(11)) ? Isa::avx512vnni : Isa::avx512;
+  if (!has(bits.leaf7_ecx, bit(11))) return Isa::avx512;
+  return has(bits.leaf7_ecx, bit(1)) ? Isa::avx512vbmi : Isa::avx512vnni;
 }
 
 Isa detect_isa() {
@@ -97,7 +100,7 @@ Isa choose_isa(std::string_view forced, Isa best) {
   const auto level = find_level(forced);
   if (level && *level <= best) return *level;
   throw IsaError(concat("CPU level '", forced, level ? "' is more than this CPU has" : "' is not known",
-                        "; the known levels are ", joined_names(kLevels[3]), "; this CPU (", cpu_name(), ") has ",
+                        "; the known levels are ", joined_names(Isa::avx512vbmi), "; this CPU (", cpu_name(), ") has ",
                         joined_names(best)));
 }
 

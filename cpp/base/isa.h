@@ -9,8 +9,8 @@
 namespace taille {
 
 // Each level contains the ones before it. `avx2` = AVX2+FMA+F16C+BMI2; `avx512` = F+BW+DQ+VL;
-// `avx512vnni` = that + VNNI, nothing more (some CPUs have VNNI without VBMI).
-enum class Isa : uint8_t { portable, avx2, avx512, avx512vnni };
+// `avx512vnni` = that + VNNI, nothing more (some CPUs have VNNI without VBMI); `avx512vbmi` = that + VBMI.
+enum class Isa : uint8_t { portable, avx2, avx512, avx512vnni, avx512vbmi };
 
 std::string_view name_of(Isa level);
 

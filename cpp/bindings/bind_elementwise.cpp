@@ -34,7 +34,7 @@ Floats unary_array(const std::string& op, const Floats& x, const std::string& va
                    std::optional<Floats> out) {
   check(x.ndim() == 1 && contiguous(x), "unary: x must be a contiguous 1-D array");
   Floats result = contiguous_output(out, {x.size()}, "unary");
-  run_variant(unary_table(), variant, "unary",
+  run_variant("unary", unary_table(), variant,
               UnaryArgs{unary_op(op), x.data(), x.size(), lo, hi, result.mutable_data()});
   return result;
 }
@@ -45,7 +45,7 @@ Floats binary_array(const std::string& op, const Floats& a, const Floats& b, con
   check(a.size() == b.size() || a.size() == 1 || b.size() == 1, "binary: sizes ", a.size(), " and ", b.size());
   const int64_t n = a.size() == 1 ? b.size() : a.size();
   Floats result = contiguous_output(out, {n}, "binary");
-  run_variant(binary_table(), variant, "binary",
+  run_variant("binary", binary_table(), variant,
               BinaryArgs{binary_op(op), a.data(), b.data(), a.size() == 1 ? 0 : 1, b.size() == 1 ? 0 : 1, n,
                          result.mutable_data()});
   return result;
@@ -87,7 +87,7 @@ Floats attention_array(const Floats& q, const Floats& k, const Floats& v, const 
   g.scratch = room.mutable_data();
   Floats result = output(out, {q.shape(0), g.value_dim}, "attention");
   g.out = mutable_rows_of(result, &g.out_stride);
-  run_variant(attention_table(), variant, "attention", g);
+  run_variant("attention", attention_table(), variant, g);
   return result;
 }
 

@@ -71,7 +71,7 @@ Floats gemm_f32_array(const Floats& a, const Floats& packed, int64_t n, const st
   g.hi = hi;
   Floats result = output(out, {m, n}, "gemm_f32");
   g.out = mutable_rows_of(result, &g.ldc);
-  run_variant(gemm_f32_table(), variant, "gemm_f32", g);
+  run_variant("gemm_f32", gemm_f32_table(), variant, g);
   return result;
 }
 
@@ -94,7 +94,7 @@ Floats depthwise_f32_array(const Floats& a, const Offsets& offsets, const Floats
   std::tie(g.m_begin, g.m_end) = range_of(rows, taps.rows, "depthwise_f32: rows");
   Floats result = output(out, {taps.rows, g.channels}, "depthwise_f32");
   g.out = mutable_rows_of(result, &g.ldc);
-  run_variant(depthwise_f32_table(), variant, "depthwise_f32", g);
+  run_variant("depthwise_f32", depthwise_f32_table(), variant, g);
   return result;
 }
 
@@ -117,14 +117,14 @@ Floats pool_array(KernelTable<PoolF32Args> table, const char* op, const Floats& 
   std::tie(g.m_begin, g.m_end) = range_of(rows, m, "pool: rows");
   Floats result = output(out, {m, channels}, op);
   g.out = mutable_rows_of(result, &g.ldc);
-  run_variant(table, variant, op, g);
+  run_variant(op, table, variant, g);
   return result;
 }
 
 Floats softmax_array(const Floats& x, const std::string& variant, std::optional<Floats> out) {
   check(x.ndim() == 2 && contiguous(x), "softmax: x must be contiguous and 2-D");
   Floats result = contiguous_output(out, {x.shape(0), x.shape(1)}, "softmax");
-  run_variant(softmax_table(), variant, "softmax",
+  run_variant("softmax", softmax_table(), variant,
               SoftmaxArgs{x.data(), x.shape(0), x.shape(1), result.mutable_data()});
   return result;
 }
@@ -134,7 +134,7 @@ Floats layer_norm_array(const Floats& x, const std::string& variant, std::option
   check(x.ndim() == 2 && contiguous(x), "layer_norm: x must be contiguous and 2-D");
   const int64_t n = x.shape(1);
   Floats result = contiguous_output(out, {x.shape(0), n}, "layer_norm");
-  run_variant(layer_norm_table(), variant, "layer_norm",
+  run_variant("layer_norm", layer_norm_table(), variant,
               LayerNormArgs{x.data(), x.shape(0), n, vector_of(gamma, n, "layer_norm: gamma"),
                             vector_of(beta, n, "layer_norm: beta"), epsilon, result.mutable_data()});
   return result;
@@ -148,14 +148,14 @@ Floats mean_rows_array(const Floats& x, float divisor, const std::string& varian
   g.divisor = divisor;
   Floats result = contiguous_output(out, {g.n}, "mean_rows");
   g.out = result.mutable_data();
-  run_variant(mean_rows_table(), variant, "mean_rows", g);
+  run_variant("mean_rows", mean_rows_table(), variant, g);
   return result;
 }
 
 Floats mean_last_array(const Floats& x, float divisor, const std::string& variant, std::optional<Floats> out) {
   check(x.ndim() == 2 && contiguous(x), "mean_last: x must be contiguous and 2-D");
   Floats result = contiguous_output(out, {x.shape(0)}, "mean_last");
-  run_variant(mean_last_table(), variant, "mean_last",
+  run_variant("mean_last", mean_last_table(), variant,
               MeanLastArgs{x.data(), x.shape(0), x.shape(1), divisor, result.mutable_data()});
   return result;
 }

@@ -25,7 +25,8 @@ int64_t out_extent(int64_t in, int64_t kernel, int64_t stride, int64_t padding, 
 py::array depthwise_s8(const Array<uint8_t>& a, const Array<int8_t>& w, const Array<int32_t>& offset,
                        const Array<float>& scale, const Array<float>& bias, const std::string& variant,
                        const Pair& stride, const Pair& padding, const Pair& dilation, uint8_t pad, float lo, float hi,
-                       const Range& row_range, const py::array& out, int64_t repeats) {
+                       const Range& row_range, const py::array& out, const std::optional<Array<uint8_t>>& scratch,
+                       int64_t repeats) {
   const char* op = "depthwise_s8";
   check(a.ndim() == 3 && w.ndim() == 3 && a.shape(2) == w.shape(2), op,
         ": a must be (height, width, channels) and w (kernel_h, kernel_w, channels)");
@@ -58,10 +59,12 @@ py::array depthwise_s8(const Array<uint8_t>& a, const Array<int8_t>& w, const Ar
   g.lo = lo;
   g.hi = hi;
   Buffer packed(static_cast<size_t>(depthwise_s8_packed_bytes(g.window, g.channels)));
-  depthwise_s8_pack(g, packed.data<uint8_t>());
+  g.bounded = depthwise_s8_pack(g, packed.data<uint8_t>());
   g.packed = packed.data<uint8_t>();
-  Buffer scratch(static_cast<size_t>(depthwise_s8_scratch_bytes(g.window)));
-  g.scratch = scratch.data<uint8_t>();
+  const int64_t scratch_bytes = depthwise_s8_scratch_bytes(g.window);
+  check(!scratch || scratch->size() == scratch_bytes, op, ": scratch must have ", scratch_bytes, " bytes");
+  Buffer own(static_cast<size_t>(scratch_bytes));
+  g.scratch = scratch ? const_cast<uint8_t*>(scratch->data()) : own.data<uint8_t>();
   py::array rows = out;
   g.out = rows.mutable_data();
   g.ldc = out.shape(2);
@@ -108,8 +111,16 @@ void bind_window_s8(py::module_& m) {
   const auto no_copy = [](const char* name) { return py::arg(name).noconvert(); };
   m.def("depthwise_s8", &depthwise_s8, no_copy("a"), no_copy("w"), no_copy("offset"), no_copy("scale"), no_copy("bias"),
         py::kw_only(), "variant"_a, "stride"_a = Pair(1, 1), "padding"_a = Pair(0, 0), "dilation"_a = Pair(1, 1),
-        "pad"_a = 0, "lo"_a = 0.0f, "hi"_a = 255.0f, "rows"_a = py::none(), "out"_a, "repeats"_a = 1,
+        "pad"_a = 0, "lo"_a = 0.0f, "hi"_a = 255.0f, "rows"_a = py::none(), "out"_a, no_copy("scratch") = py::none(),
+        "repeats"_a = 1,
         "One row of the depthwise_s8 table; see depthwise.h. The dtype of out (uint8, float32) chooses the epilogue.");
+  m.def(
+      "depthwise_s8_scratch_bytes",
+      [](const Pair& kernel, const Pair& stride, const Pair& dilation) {
+        return depthwise_s8_scratch_bytes(
+            {kernel.first, kernel.second, stride.first, stride.second, 0, 0, dilation.first, dilation.second});
+      },
+      "kernel"_a, "stride"_a, "dilation"_a, "Bytes of scratch that depthwise_s8 wants.");
   m.def("pool_max_u8", &pool_max_u8, no_copy("a"), no_copy("starts"), no_copy("offsets"), "channels"_a, py::kw_only(),
         "variant"_a, no_copy("out"), "m_range"_a = py::none(), "One row of the pool_max_u8 table; see pool.h.");
   m.def("pool_avg_u8", &pool_avg_u8, no_copy("a"), no_copy("starts"), no_copy("offsets"), "channels"_a,

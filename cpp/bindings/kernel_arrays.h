@@ -9,9 +9,8 @@
 #include <vector>
 
 #include "base/error.h"
-#include "base/isa.h"
 #include "bindings/bindings.h"
-#include "kernels/kernel_table.h"
+#include "bindings/run_variant.h"
 
 namespace taille {
 
@@ -20,18 +19,6 @@ using Offsets = Array<int32_t>;
 using Range = std::pair<int64_t, int64_t>;
 
 void bind_elementwise(py::module_& m);
-
-// Runs the row of that name without the GIL; IsaError where this CPU lacks it.
-template <class Args>
-void run_variant(KernelTable<Args> table, const std::string& variant, const char* op, const Args& args) {
-  for (const auto& row : table)
-    if (variant == row.name) {
-      require_isa(row.required);
-      py::gil_scoped_release nogil;
-      return row.run(args);
-    }
-  throw std::invalid_argument(concat(op, ": no variant '", variant, "'"));
-}
 
 inline bool contiguous(const Floats& x) { return (x.flags() & py::array::c_style) != 0; }
 

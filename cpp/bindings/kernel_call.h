@@ -1,4 +1,4 @@
-// Runs one row of a kernel table by its name, for the bindings of single kernels.
+// Checks and outputs for the bindings of single int8 kernels.
 #pragma once
 
 #include <optional>
@@ -7,27 +7,10 @@
 #include <vector>
 
 #include "base/error.h"
-#include "base/isa.h"
 #include "bindings/bindings.h"
-#include "kernels/kernel_table.h"
+#include "bindings/run_variant.h"
 
 namespace taille {
-
-template <class Args>
-void run_variant(const char* op, KernelTable<Args> table, const std::string& variant, const Args& args,
-                 int64_t repeats = 1) {
-  std::string known;
-  for (const auto& row : table) {
-    if (row.name == variant) {
-      require_isa(row.required);
-      py::gil_scoped_release nogil;  // raw pointers only; the caller's frame holds the arrays
-      for (int64_t i = 0; i < repeats; ++i) row.run(args);
-      return;
-    }
-    known += concat(known.empty() ? "" : ", ", row.name);
-  }
-  throw std::invalid_argument(concat(op, ": no variant '", variant, "'; there are ", known));
-}
 
 // `given` where it has the shape, else an error; a new array where there is none.
 template <class T>

@@ -120,6 +120,7 @@ inline I all_bytes(uint8_t x) { return _mm256_set1_epi8(static_cast<char>(x)); }
 inline F all_f32(float x) { return _mm256_set1_ps(x); }
 inline I add_s32(I a, I b) { return _mm256_add_epi32(a, b); }
 inline I sub_s32(I a, I b) { return _mm256_sub_epi32(a, b); }
+inline I min_u8(I a, I b) { return _mm256_min_epu8(a, b); }
 inline I max_u8(I a, I b) { return _mm256_max_epu8(a, b); }
 inline I and_bits(I a, I b) { return _mm256_and_si256(a, b); }
 template <int kShift>

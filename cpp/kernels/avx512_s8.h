@@ -96,6 +96,7 @@ inline I all_bytes(uint8_t x) { return _mm512_set1_epi8(static_cast<char>(x)); }
 inline F all_f32(float x) { return _mm512_set1_ps(x); }
 inline I add_s32(I a, I b) { return _mm512_add_epi32(a, b); }
 inline I sub_s32(I a, I b) { return _mm512_sub_epi32(a, b); }
+inline I min_u8(I a, I b) { return _mm512_min_epu8(a, b); }
 inline I max_u8(I a, I b) { return _mm512_max_epu8(a, b); }
 inline I and_bits(I a, I b) { return _mm512_and_si512(a, b); }
 template <int kShift>

@@ -26,6 +26,7 @@ struct DepthwiseS8Args {
   const float* scale;     // [channels]
   const float* bias;      // [channels]
   const uint8_t* packed;  // w, offset, scale and bias by depthwise_s8_pack, 64-byte aligned
+  bool bounded;           // its answer
   float lo, hi;
   int64_t out_width;
   int64_t row_begin, row_end;  // rows of the output to do
@@ -53,8 +54,9 @@ KernelTable<DepthwiseS8Args> depthwise_s8_table();
 [[gnu::always_inline]] inline int64_t depthwise_s8_packed_bytes(const DepthwiseWindow& w, int64_t channels) {
   return (channels + 63) / 64 * depthwise_s8_block_bytes(w);
 }
-// Reads w, offset, scale, bias, channels and window of its arguments.
-void depthwise_s8_pack(const DepthwiseS8Args& g, uint8_t* packed);
+// Reads w, offset, scale, bias, channels and window of its arguments. Gives whether every output is finite and fits
+// int32 before it is clamped, whatever the input: so it is for any sensible scale.
+bool depthwise_s8_pack(const DepthwiseS8Args& g, uint8_t* packed);
 int64_t depthwise_s8_scratch_bytes(const DepthwiseWindow& w);
 
 struct DepthwiseF32Args {

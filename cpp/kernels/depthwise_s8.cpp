@@ -1,3 +1,4 @@
+#include <cmath>
 #include <cstring>
 
 #include "kernels/depthwise.h"
@@ -24,7 +25,7 @@ KernelTable<DepthwiseS8Args> depthwise_s8_table() {
   return rows;
 }
 
-void depthwise_s8_pack(const DepthwiseS8Args& g, uint8_t* packed) {
+bool depthwise_s8_pack(const DepthwiseS8Args& g, uint8_t* packed) {
   const DepthwiseWindow& window = g.window;
   const int64_t together = depthwise_s8_rows_together(window), sets = depthwise_s8_row_sets(window);
   std::memset(packed, 0, static_cast<size_t>(depthwise_s8_packed_bytes(window, g.channels)));
@@ -47,6 +48,13 @@ void depthwise_s8_pack(const DepthwiseS8Args& g, uint8_t* packed) {
       std::memcpy(vectors + 512 + place * 4, g.bias + c, 4);
     }
   }
+  bool bounded = true;
+  const double most = 255.0 * 128.0 * static_cast<double>(window.kernel_h * window.kernel_w);
+  for (int64_t c = 0; c < g.channels; ++c) {
+    const double sum = most + std::abs(static_cast<double>(g.offset[c]));
+    bounded &= sum * std::abs(static_cast<double>(g.scale[c])) + std::abs(static_cast<double>(g.bias[c])) < 0x1p30;
+  }
+  return bounded;
 }
 
 int64_t depthwise_s8_scratch_bytes(const DepthwiseWindow& w) {

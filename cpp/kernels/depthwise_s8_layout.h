@@ -19,7 +19,7 @@ constexpr int64_t depthwise_s8_block_width(int64_t channels) { return channels <
   return (w.kernel_w - 1) * w.dilation_w / w.stride_w;
 }
 
-// Whether the vector kernels do this window; the portable kernel does the others.
+// Whether the vector kernels do this window, if its values are bounded; the portable kernel does all others.
 [[maybe_unused]] inline bool depthwise_s8_fits(const DepthwiseWindow& w) {
   return w.stride_w <= 4 && depthwise_s8_reach(w) + 16 <= kDepthwisePositions &&
          w.kernel_w * depthwise_s8_row_sets(w) <= kDepthwiseMaxSteps;

@@ -22,13 +22,16 @@ constexpr int64_t kParts = sizeof(Activations) / sizeof(I);
 constexpr int64_t kPlane = kDepthwisePositions * kBytes;  // bytes: a quarter (or a part of it) of all columns
 constexpr int64_t kSet = 4 * kParts * kPlane;             // bytes: a set of rows
 
+// In the register it is in: GCC would copy every sum in every step.
+inline void keep(I& x) { asm("" : "+v"(x)); }
+
 struct Pass {
   const DepthwiseS8Args& g;
   int64_t together, sets, steps;  // of rows; steps of the dot loop: columns of the kernel times sets
   int32_t step_at[kDepthwiseMaxSteps];
   uint8_t* planes;
   uint8_t* edge;           // [4][kBytes]
-  Weights* w;              // [steps][together][4]
+  const Weights* w;        // [steps][together][4]
   const uint8_t* vectors;  // offset, scale and bias in packed order
   int64_t c, n;            // channels of this block from c on
 };
@@ -109,69 +112,102 @@ inline void interleave_strip(const Pass& p, int64_t oy, int64_t ox, int64_t coun
   }
 }
 
-// One vector of output: `pixels` pixels of kWidth channels, of which n exist.
-template <int kWidth>
-[[gnu::always_inline]] inline void finish(const Pass& p, const I (&acc)[4], int64_t pixel, int64_t pixels) {
-  const DepthwiseS8Args& g = p.g;
-  const F hi = all_f32(g.hi);
-  const auto* scale = reinterpret_cast<const float*>(p.vectors + 256);
-  const auto* bias = reinterpret_cast<const float*>(p.vectors + 512);
+// What the epilogue needs, in registers: GCC would load and compute it again after each store.
+struct Ends {
+  F lo, hi;
+  I low, high;   // as bytes
+  int64_t step;  // of out, elements between pixels
+  int64_t n;     // channels that exist
+};
+
+// One vector of output from element `at` on: `pixels` pixels of kWidth channels, of which n exist.
+template <int kWidth, bool kOutF32>
+[[gnu::always_inline]] inline void finish(const Ends& e, const uint8_t* vectors, const I (&acc)[4], void* out,
+                                          int64_t at, int64_t pixels) {
+  const auto* scale = reinterpret_cast<const float*>(vectors + 256);
+  const auto* bias = reinterpret_cast<const float*>(vectors + 512);
   F x[4];
   TAILLE_UNROLL for (int q = 0; q < 4; ++q) x[q] =
       fma(to_f32(acc[q]), load_f32(scale + 16 * q, kLanes), load_f32(bias + 16 * q, kLanes));
-  if (!g.out_f32) {
+  if constexpr (kOutF32) {
+    TAILLE_UNROLL for (int q = 0; q < 4; ++q) x[q] = clamp(x[q], e.lo, e.hi);
+    transpose_lanes(x);
+    TAILLE_UNROLL for (int q = 0; q < 4; ++q) {
+      const int64_t place = kLanes * q, c = place % kWidth;
+      if (place / kWidth < pixels)
+        store_f32(static_cast<float*>(out) + at + place / kWidth * e.step + c, x[q], e.n - c);
+    }
+  } else {
     I v[4];
-    TAILLE_UNROLL for (int q = 0; q < 4; ++q) v[q] = round_half_even(cap(x[q], hi));
-    const I bytes = max_u8(pack_lanes(v[0], v[1], v[2], v[3]), low_bytes(g.lo));
-    store_pixels<kWidth>(static_cast<uint8_t*>(g.out) + pixel * g.ldc + p.c, g.ldc, bytes, p.n, pixels);
-    return;
-  }
-  TAILLE_UNROLL for (int q = 0; q < 4; ++q) x[q] = clamp(x[q], all_f32(g.lo), hi);
-  transpose_lanes(x);
-  for (int q = 0; q < 4; ++q) {
-    const int64_t place = kLanes * q, c = place % kWidth;
-    if (place / kWidth < pixels)
-      store_f32(static_cast<float*>(g.out) + (pixel + place / kWidth) * g.ldc + p.c + c, x[q], p.n - c);
+    TAILLE_UNROLL for (int q = 0; q < 4; ++q) v[q] = round_half_even(x[q]);
+    const I bytes = min_u8(max_u8(pack_lanes(v[0], v[1], v[2], v[3]), e.low), e.high);
+    store_pixels<kWidth>(static_cast<uint8_t*>(out) + at, e.step, bytes, e.n, pixels);
   }
 }
 
-template <int kWidth, int kTogether>
-inline void convolve_strip(const Pass& p, int64_t oy, int64_t ox, int64_t count) {
+template <int kTogether>
+[[gnu::always_inline]] inline void add_step(I (&acc)[kTogether][4], const uint8_t* a, const Weights* w) {
+  TAILLE_UNROLL for (int q = 0; q < 4; ++q) {
+    const Activations dwords = load_activations(a + q * kParts * kPlane, kPlane);
+    TAILLE_UNROLL for (int r = 0; r < kTogether; ++r) {
+      acc[r][q] = dot(acc[r][q], dwords, w[4 * r + q]);
+      keep(acc[r][q]);
+    }
+  }
+}
+
+// kSteps: how many, where that is known (0: it is not).
+template <int kWidth, int kTogether, int kSteps, bool kOutF32>
+void convolve_strip(const Pass& p, int64_t oy, int64_t ox, int64_t count) {
   constexpr int64_t kPixels = kBytes / kWidth;
   const DepthwiseS8Args& g = p.g;
+  const Ends ends{all_f32(g.lo), all_f32(g.hi), low_bytes(g.lo), low_bytes(g.hi), g.ldc, p.n};
   const bool second = oy + 1 < g.row_end;
-  for (int64_t o = 0; o < count; o += kPixels) {
+  const uint8_t *const vectors = p.vectors, *planes = p.planes;
+  const Weights* const weights_begin = p.w;
+  const int32_t* const step_end = p.step_at + p.steps;
+  void* const out = g.out;
+  int64_t at = (oy * g.out_width + ox) * g.ldc + p.c;
+  const int64_t row = g.out_width * g.ldc;
+  for (int64_t o = 0; o < count; o += kPixels, planes += kBytes, at += kPixels * ends.step) {
     I acc[kTogether][4];
     TAILLE_UNROLL for (int r = 0; r < kTogether; ++r) TAILLE_UNROLL for (int q = 0; q < 4; ++q) acc[r][q] =
-        load_bytes(p.vectors + 64 * q, kBytes);
-    const Weights* w = p.w;
-    for (int64_t s = 0; s < p.steps; ++s, w += 4 * kTogether) {
-      const uint8_t* a = p.planes + p.step_at[s] + o * kWidth;
-      TAILLE_UNROLL for (int q = 0; q < 4; ++q) {
-        const Activations dwords = load_activations(a + q * kParts * kPlane, kPlane);
-        TAILLE_UNROLL for (int r = 0; r < kTogether; ++r) acc[r][q] = dot(acc[r][q], dwords, w[4 * r + q]);
-      }
+        load_bytes(vectors + 64 * q, kBytes);
+    const Weights* w = weights_begin;
+    const int32_t* step = p.step_at;
+    if constexpr (kSteps > 0) {
+      TAILLE_UNROLL for (int s = 0; s < kSteps; ++s) add_step(acc, planes + step[s], w + s * 4 * kTogether);
+    } else {
+      do {
+        add_step(acc, planes + *step, w);
+        w += 4 * kTogether;
+      } while (++step < step_end);
     }
     const int64_t pixels = count - o < kPixels ? count - o : kPixels;
-    finish<kWidth>(p, acc[0], oy * g.out_width + ox + o, pixels);
+    finish<kWidth, kOutF32>(ends, vectors, acc[0], out, at, pixels);
     if constexpr (kTogether == 2)
-      if (second) finish<kWidth>(p, acc[1], (oy + 1) * g.out_width + ox + o, pixels);
+      if (second) finish<kWidth, kOutF32>(ends, vectors, acc[1], out, at + row, pixels);
   }
+}
+
+using Convolve = void(const Pass& p, int64_t oy, int64_t ox, int64_t count);
+template <int kWidth, int kTogether>
+Convolve* choose_steps(const Pass& p) {
+  if (p.g.out_f32) return convolve_strip<kWidth, kTogether, 0, true>;
+  return p.steps == 3 ? convolve_strip<kWidth, kTogether, 3, false> : convolve_strip<kWidth, kTogether, 0, false>;
 }
 
 template <int kWidth>
 void block(const Pass& p) {
   constexpr int64_t kPixels = kBytes / kWidth;
   const DepthwiseS8Args& g = p.g;
+  const auto convolve = p.together == 2 ? choose_steps<kWidth, 2>(p) : choose_steps<kWidth, 1>(p);
   const int64_t most = (kDepthwisePositions - depthwise_s8_reach(g.window)) / kPixels * kPixels;
   for (int64_t oy = g.row_begin; oy < g.row_end; oy += p.together)
     for (int64_t ox = 0; ox < g.out_width; ox += most) {
       const int64_t count = g.out_width - ox < most ? g.out_width - ox : most;
       interleave_strip<kWidth>(p, oy, ox, count);
-      if (p.together == 2)
-        convolve_strip<kWidth, 2>(p, oy, ox, count);
-      else
-        convolve_strip<kWidth, 1>(p, oy, ox, count);
+      convolve(p, oy, ox, count);
     }
 }
 
@@ -179,13 +215,8 @@ inline void depthwise_s8_run(const DepthwiseS8Args& g) {
   const DepthwiseWindow& w = g.window;
   Pass p{g, depthwise_s8_rows_together(w), depthwise_s8_row_sets(w), 0, {}, nullptr, g.scratch, nullptr, nullptr, 0, 0};
   p.steps = w.kernel_w * p.sets;
-  p.w = reinterpret_cast<Weights*>(g.scratch + 4 * kBytes);
+  auto* const split = reinterpret_cast<Weights*>(g.scratch + 4 * kBytes);
   p.planes = g.scratch + 4 * kBytes + p.steps * p.together * 4 * static_cast<int64_t>(sizeof(Weights));
-  for (int64_t s = 0; s < p.steps; ++s) {
-    const int64_t column = s / p.sets * w.dilation_w;
-    p.step_at[s] = static_cast<int32_t>((column % w.stride_w * p.sets + s % p.sets) * kSet);
-    // Position in units of a pixel's bytes in a plane: scaled by the width of the block below.
-  }
   const int64_t block_bytes = depthwise_s8_block_bytes(w);
   for (int64_t c = 0; c < g.channels; c += kBytes) {
     const int64_t left = g.channels - c / 64 * 64;
@@ -194,17 +225,24 @@ inline void depthwise_s8_run(const DepthwiseS8Args& g) {
     p.c = c;
     p.n = g.channels - c < width ? g.channels - c : width;
     const uint8_t* packed = g.packed + c / 64 * block_bytes + c % 64;
-    for (int64_t i = 0; i < p.steps * p.together * 4; ++i) p.w[i] = weights(load_bytes(packed + 64 * i, kBytes));
+    if constexpr (kParts == 1) {
+      p.w = reinterpret_cast<const Weights*>(packed);
+    } else {
+      for (int64_t i = 0; i < p.steps * p.together * 4; ++i) split[i] = weights(load_bytes(packed + 64 * i, kBytes));
+      p.w = split;
+    }
     p.vectors = packed + block_bytes - 3 * 256;
-    Pass q = p;
-    for (int64_t s = 0; s < p.steps; ++s)
-      q.step_at[s] += static_cast<int32_t>(s / p.sets * w.dilation_w / w.stride_w * width);
+    for (int64_t s = 0; s < p.steps; ++s) {
+      const int64_t column = s / p.sets * w.dilation_w;
+      p.step_at[s] =
+          static_cast<int32_t>((column % w.stride_w * p.sets + s % p.sets) * kSet + column / w.stride_w * width);
+    }
     if (width == 16)
-      block<16>(q);
+      block<16>(p);
     else if (width == 32)
-      block<32>(q);
+      block<32>(p);
     else
-      block<kBytes>(q);
+      block<kBytes>(p);
   }
 }
 

@@ -2,6 +2,7 @@
 
 namespace taille {
 
+void copy_avx2(const CopyArgs&);
 void copy_portable(const CopyArgs&);
 void copy_reference(const CopyArgs&);
 void embedding_portable(const EmbeddingArgs&);
@@ -9,6 +10,9 @@ void embedding_reference(const EmbeddingArgs&);
 
 KernelTable<CopyArgs> copy_table() {
   static constexpr KernelRow<CopyArgs> rows[] = {
+#if defined(__x86_64__)
+      {"avx2", Isa::avx2, copy_avx2},
+#endif
       {"portable", Isa::portable, copy_portable},
       {"reference", Isa::portable, copy_reference},
   };

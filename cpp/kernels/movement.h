@@ -1,4 +1,4 @@
-// Moving data without changing it: strided copies and row gathers. Written once in portable C++ (memory-bound).
+// Moving data without changing it: strided copies and row gathers. Portable C++ (memory-bound) but for transposes.
 #pragma once
 
 #include <cstdint>

@@ -1,11 +1,13 @@
 // copy: dimensions that are one run of memory on both sides are merged, and then the two innermost loops are
 //   - a memcpy where both strides of the last dimension are 1,
-//   - a transpose by square blocks where one side is contiguous in another dimension (NCHW <-> NHWC),
+//   - a transpose by square blocks (in registers, at levels that bring theirs) where one side is contiguous in another
+//   dimension (NCHW <-> NHWC),
 //   - else a plain strided loop.
 #include <algorithm>
 #include <cstring>
 
 #include "kernels/movement.h"
+#include "kernels/movement_transpose.h"
 
 namespace taille {
 namespace {
@@ -16,10 +18,13 @@ struct Dimension {
   int64_t size, in, out;  // strides in elements
 };
 
+using Transpose = bool (*)(const TransposeArgs&);
+
 struct Layout {
   Dimension dims[kMaxRank];
   int rank = 0;
   bool empty = false;
+  Transpose transpose = nullptr;  // of this element size, or null
 };
 
 // Without dimensions of size 1, neighbours merged where the inner one continues into the outer one.
@@ -48,7 +53,13 @@ void bring_transpose_inside(Layout& layout) {
 }
 
 template <class T>
-void transpose(const T* in, T* out, const Dimension& rows, const Dimension& columns) {
+void transpose(const Layout& layout, const T* in, T* out, const Dimension& rows, const Dimension& columns) {
+  if (layout.transpose) {
+    if (columns.in == 1 && rows.out == 1 && layout.transpose({in, out, rows.size, columns.size, rows.in, columns.out}))
+      return;
+    if (rows.in == 1 && columns.out == 1 && layout.transpose({in, out, columns.size, rows.size, columns.in, rows.out}))
+      return;
+  }
   for (int64_t r0 = 0; r0 < rows.size; r0 += kTransposeBlock) {
     const int64_t r1 = std::min(rows.size, r0 + kTransposeBlock);
     for (int64_t c0 = 0; c0 < columns.size; c0 += kTransposeBlock) {
@@ -79,7 +90,7 @@ void copy_dimensions(const Layout& layout, int d, const T* in, T* out) {
   } else if (left == 1) {
     copy_run(in, out, dim);
   } else if (left == 2 && (dim.in == 1 || dim.out == 1)) {
-    transpose(in, out, dim, layout.dims[d + 1]);
+    transpose(layout, in, out, dim, layout.dims[d + 1]);
   } else {
     for (int64_t i = 0; i < dim.size; ++i) copy_dimensions(layout, d + 1, in + i * dim.in, out + i * dim.out);
   }
@@ -92,10 +103,13 @@ void copy_elements(const CopyArgs& g, const Layout& layout) {
 
 }  // namespace
 
-void copy_portable(const CopyArgs& g) {
+void copy_portable(const CopyArgs& g) { copy_with(g, {nullptr, nullptr}); }
+
+void copy_with(const CopyArgs& g, const Transposes& transposes) {
   Layout layout = merged(g);
   if (layout.empty) return;
   bring_transpose_inside(layout);
+  layout.transpose = g.element_size == 1 ? transposes.bytes1 : g.element_size == 4 ? transposes.bytes4 : nullptr;
   if (g.element_size == 1)
     copy_elements<uint8_t>(g, layout);
   else if (g.element_size == 4)

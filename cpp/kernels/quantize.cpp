@@ -11,7 +11,9 @@ void dequantize_reference(const DequantizeArgs&);
 void add_u8_avx512(const AddU8Args&);
 void add_u8_avx2(const AddU8Args&);
 void add_u8_reference(const AddU8Args&);
+void lookup_avx512vbmi(const LookupArgs&);
 void lookup_avx512(const LookupArgs&);
+void lookup_avx2(const LookupArgs&);
 void lookup_reference(const LookupArgs&);
 void observe_avx512(const ObserveArgs&);
 void observe_avx2(const ObserveArgs&);
@@ -56,7 +58,9 @@ KernelTable<AddU8Args> add_u8_table() {
 KernelTable<LookupArgs> lookup_table() {
   static constexpr KernelRow<LookupArgs> rows[] = {
 #if defined(__x86_64__)
+      {"avx512vbmi", Isa::avx512vbmi, lookup_avx512vbmi},
       {"avx512", Isa::avx512, lookup_avx512},
+      {"avx2", Isa::avx2, lookup_avx2},
 #endif
       {"reference", Isa::portable, lookup_reference},
   };

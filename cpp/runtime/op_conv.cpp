@@ -230,7 +230,7 @@ class DepthwiseS8 final : public ConvBase {
     args_.hi = epilogue_.hi;
     args_.out_f32 = epilogue_.out_f32;
     packed_ = Buffer(static_cast<size_t>(depthwise_s8_packed_bytes(args_.window, args_.channels)));
-    depthwise_s8_pack(args_, packed_.data<uint8_t>());
+    args_.bounded = depthwise_s8_pack(args_, packed_.data<uint8_t>());
     args_.packed = packed_.data<uint8_t>();
   }
 

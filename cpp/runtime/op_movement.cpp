@@ -37,7 +37,12 @@ class Movement final : public Operator {
  public:
   using Describe = std::function<CopySpec(const NodeShapes&)>;
   Movement(size_t element, const EngineConfig& config, Describe describe)
-      : element_(element), config_(config), describe_(std::move(describe)) {}
+      : kernel_(select_kernel(copy_table(), config.isa)),
+        element_(element),
+        config_(config),
+        describe_(std::move(describe)) {}
+
+  std::string kernel() const override { return kernel_.name; }
 
   Planned plan(const NodeShapes& shapes) const override {
     const CopySpec s = describe_(shapes);
@@ -45,19 +50,20 @@ class Movement final : public Operator {
     const auto element = static_cast<int64_t>(element_);
     const double bytes = static_cast<double>(product(s.dims) * element);
     const int parts = s.dims.empty() ? 1 : worth_forking(config_, bytes / (kBytesPerSecond / 4));
-    return {[=](const RunContext& c) {
+    return {[=, this](const RunContext& c) {
               split(c.pool, args.rank ? args.dims[0] : 1, 1, parts, [&](int64_t begin, int64_t end, int) {
                 CopyArgs part = args;
                 if (part.rank) part.dims[0] = end - begin;
                 part.in = c.in<uint8_t>(0) + (s.in_start + begin * args.in_strides[0]) * element;
                 part.out = c.out<uint8_t>() + (s.out_start + begin * args.out_strides[0]) * element;
-                select_kernel(copy_table(), Isa::portable).run(part);
+                kernel_.run(part);
               });
             },
             0};
   }
 
  private:
+  const KernelRow<CopyArgs>& kernel_;
   size_t element_;
   EngineConfig config_;
   Describe describe_;
@@ -100,8 +106,11 @@ OperatorPtr slice(const Graph& g, const Node& node, const EngineConfig& config) 
 // Fills the output, then copies the input into its middle.
 class Pad final : public Operator {
  public:
-  Pad(const Graph& g, const Node& node)
-      : before_(node.attr<List>("before")), element_(element_of(g, node)), value_(node.attr<double>("value")) {
+  Pad(const Graph& g, const Node& node, const EngineConfig& config)
+      : kernel_(select_kernel(copy_table(), config.isa)),
+        before_(node.attr<List>("before")),
+        element_(element_of(g, node)),
+        value_(node.attr<double>("value")) {
     const Value& out = g.value(node.output);
     if (out.quant)
       byte_ = static_cast<uint8_t>(
@@ -122,12 +131,13 @@ class Pad final : public Operator {
               CopyArgs a = args;
               a.in = c.inputs[0];
               a.out = c.out<uint8_t>() + start * static_cast<int64_t>(element_);
-              select_kernel(copy_table(), Isa::portable).run(a);
+              kernel_.run(a);
             },
             0};
   }
 
  private:
+  const KernelRow<CopyArgs>& kernel_;
   List before_;
   size_t element_;
   double value_;
@@ -170,7 +180,7 @@ OperatorPtr make_movement(const Graph& g, const Node& node, const EngineConfig& 
   if (node.op == "permute") return permute(g, node, config);
   if (node.op == "expand") return expand(g, node, config);
   if (node.op == "slice") return slice(g, node, config);
-  if (node.op == "pad") return std::make_unique<Pad>(g, node);
+  if (node.op == "pad") return std::make_unique<Pad>(g, node, config);
   if (node.op == "concat") return std::make_unique<Concat>(g, node);
   return nullptr;
 }

@@ -12,7 +12,9 @@ namespace {
 class Softmax final : public Operator {
  public:
   Softmax(const Node& node, size_t rank, const EngineConfig& config)
-      : config_(config), kernel_(select_kernel(softmax_table(), config.isa)) {
+      : config_(config),
+        kernel_(select_kernel(softmax_table(), config.isa)),
+        copy_(select_kernel(copy_table(), config.isa)) {
     const int64_t axis = node.attr<int64_t>("axis");
     axis_ = static_cast<size_t>(axis < 0 ? axis + static_cast<int64_t>(rank) : axis);
   }
@@ -43,6 +45,7 @@ class Softmax final : public Operator {
  private:
   EngineConfig config_;
   const KernelRow<SoftmaxArgs>& kernel_;
+  const KernelRow<CopyArgs>& copy_;  // for another axis than the last
   size_t axis_ = 0;
 
   void run(const RunContext& c, const float* x, float* out, int64_t rows, int64_t n, int parts) const {
@@ -51,7 +54,7 @@ class Softmax final : public Operator {
   }
 
   // [outer][a][b] -> [outer][b][a]
-  static void swap(const float* in, float* out, int64_t outer, int64_t a, int64_t b) {
+  void swap(const float* in, float* out, int64_t outer, int64_t a, int64_t b) const {
     CopyArgs args{};
     args.in = in;
     args.out = out;
@@ -61,7 +64,7 @@ class Softmax final : public Operator {
     std::copy_n(dims, 3, args.dims);
     std::copy_n(from, 3, args.in_strides);
     std::copy_n(to, 3, args.out_strides);
-    select_kernel(copy_table(), Isa::portable).run(args);
+    copy_.run(args);
   }
 };
 

@@ -50,6 +50,7 @@ double mac_rate(Isa isa, bool int8) {
     case Isa::avx512:
       return int8 ? 80e9 : 70e9;
     case Isa::avx512vnni:
+    case Isa::avx512vbmi:
       return int8 ? 250e9 : 70e9;
   }
   return 1e9;

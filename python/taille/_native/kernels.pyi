@@ -127,6 +127,9 @@ def gemm_s8(
     scratch: NDArray[uint8] | None = None,
     repeats: int = 1,
 ) -> NDArray[Any]: ...
+def depthwise_s8_scratch_bytes(
+    kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]
+) -> int: ...
 def depthwise_s8(
     a: NDArray[uint8],
     w: NDArray[int8],
@@ -143,6 +146,7 @@ def depthwise_s8(
     hi: float = 255.0,
     rows: tuple[int, int] | None = None,
     out: NDArray[Any],
+    scratch: NDArray[uint8] | None = None,
     repeats: int = 1,
 ) -> NDArray[Any]: ...
 def pool_max_u8(
