@@ -88,7 +88,7 @@ inline void interleave_strip(const Pass& p, int64_t oy, int64_t ox, int64_t coun
     const uint8_t* rows[4];
     for (int64_t b = 0; b < 4; ++b) {
       const int64_t ky = 4 * set + b, y = oy * w.stride_h - w.pad_top + ky * w.dilation_h;
-      const bool exists = ky < w.kernel_h + p.together - 1 && y >= 0 && y < g.height;
+      const bool exists = ky < w.kernel_h + (p.together - 1) * w.stride_h && y >= 0 && y < g.height;
       rows[b] = exists ? g.a + y * g.width * g.channels + p.c : nullptr;
     }
     for (int64_t phase = 0; phase < w.stride_w; ++phase) {
