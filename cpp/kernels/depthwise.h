@@ -37,12 +37,12 @@ struct DepthwiseS8Args {
 };
 KernelTable<DepthwiseS8Args> depthwise_s8_table();
 
-// The vector kernels put the bytes of 4 input rows into one 32-bit lane. Such a set of rows serves two rows of the
-// output where the strides allow it: the weights of the second one are moved down by a byte.
-[[gnu::always_inline]] inline int64_t depthwise_s8_rows_together(const DepthwiseWindow& w) {
-  return w.stride_h == 1 && w.dilation_h == 1 && w.kernel_h % 4 != 0 ? 2 : 1;
-}
+// The vector kernels put the bytes of 4 input rows into one 32-bit lane. Two rows of the output are done together where
+// they need no more sets of 4 rows than one does: the weights of the second are moved down by the stride.
 [[gnu::always_inline]] inline int64_t depthwise_s8_row_sets(const DepthwiseWindow& w) { return (w.kernel_h + 3) / 4; }
+[[gnu::always_inline]] inline int64_t depthwise_s8_rows_together(const DepthwiseWindow& w) {
+  return w.dilation_h == 1 && w.kernel_h + w.stride_h <= 4 * depthwise_s8_row_sets(w) ? 2 : 1;
+}
 
 // Packed: blocks of 64 channels. A block is weights [kernel_w][row sets][rows together], offset, scale and bias, each
 // [4 quarters][4 lanes][4 channels] of 32-bit elements (a weight: 4 rows). Quarter q of lane l is channel

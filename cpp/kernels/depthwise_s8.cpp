@@ -39,7 +39,7 @@ bool depthwise_s8_pack(const DepthwiseS8Args& g, uint8_t* packed) {
       for (int64_t kx = 0; kx < window.kernel_w; ++kx)
         for (int64_t r = 0; r < together; ++r)
           for (int64_t ky = 0; ky < window.kernel_h; ++ky) {
-            const int64_t row = ky + r;
+            const int64_t row = ky + r * window.stride_h;
             packed[((kx * sets + row / 4) * together + r) * 256 + place * 4 + row % 4] =
                 static_cast<uint8_t>(g.w[(ky * window.kernel_w + kx) * g.channels + c]);
           }

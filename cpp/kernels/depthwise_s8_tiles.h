@@ -88,7 +88,7 @@ inline void interleave_strip(const Pass& p, int64_t oy, int64_t ox, int64_t coun
     const uint8_t* rows[4];
     for (int64_t b = 0; b < 4; ++b) {
       const int64_t ky = 4 * set + b, y = oy * w.stride_h - w.pad_top + ky * w.dilation_h;
-      const bool exists = ky < w.kernel_h + p.together - 1 && y >= 0 && y < g.height;
+      const bool exists = ky < w.kernel_h + (p.together - 1) * w.stride_h && y >= 0 && y < g.height;
       rows[b] = exists ? g.a + y * g.width * g.channels + p.c : nullptr;
     }
     for (int64_t phase = 0; phase < w.stride_w; ++phase) {
@@ -197,10 +197,83 @@ Convolve* choose_steps(const Pass& p) {
   return p.steps == 3 ? convolve_strip<kWidth, kTogether, 3, false> : convolve_strip<kWidth, kTogether, 0, false>;
 }
 
+// A kernel 3 columns wide and up to 4 rows high, in whole vectors: the interleaved columns stay in registers and move
+// on from pixel to pixel, and their shuffles run beside the dots.
+template <int kTogether, int kStride>
+void slide_3_columns(const Pass& p, int64_t oy) {
+  const DepthwiseS8Args& g = p.g;
+  const DepthwiseWindow& w = g.window;
+  const Ends ends{all_f32(g.lo), all_f32(g.hi), low_bytes(g.lo), low_bytes(g.hi), g.ldc, p.n};
+  const bool second = oy + 1 < g.row_end;
+  const uint8_t* const vectors = p.vectors;
+  const Weights* const weights_of = p.w;
+  void* const out = g.out;
+  const int64_t n = p.n, width = g.width, row = g.out_width * g.ldc;
+  // Rows in the padding stay at one place: a vector of it.
+  store_bytes(p.edge, all_bytes(g.pad), kBytes);
+  const uint8_t* rows[4];
+  int64_t steps[4];
+  for (int64_t b = 0; b < 4; ++b) {
+    const int64_t y = oy * w.stride_h - w.pad_top + b * w.dilation_h;
+    const bool exists = b < w.kernel_h + (kTogether - 1) * w.stride_h && y >= 0 && y < g.height;
+    rows[b] = exists ? g.a + y * width * g.channels + p.c : p.edge;
+    steps[b] = exists ? g.channels : 0;
+  }
+  int64_t x = -w.pad_left;
+  const auto next = [&](I(&column)[4]) __attribute__((always_inline)) {
+    I bytes[4];
+    if (x >= 0 && x < width) [[likely]] {
+      TAILLE_UNROLL for (int b = 0; b < 4; ++b) bytes[b] = load_bytes(rows[b] + x * steps[b], n);
+    } else {
+      TAILLE_UNROLL for (int b = 0; b < 4; ++b) bytes[b] = load_bytes(p.edge, kBytes);
+    }
+    ++x;
+    interleave(bytes, column);
+  };
+  I columns[3][4];
+  TAILLE_UNROLL for (int i = 0; i < 3 - kStride; ++i) next(columns[kStride + i]);
+  int64_t at = oy * row + p.c;
+  for (int64_t o = 0; o < g.out_width; ++o, at += ends.step) {
+    TAILLE_UNROLL for (int i = 0; i < 3 - kStride; ++i) TAILLE_UNROLL for (int q = 0; q < 4; ++q) columns[i][q] =
+        columns[i + kStride][q];
+    TAILLE_UNROLL for (int i = 3 - kStride; i < 3; ++i) next(columns[i]);
+    I acc[kTogether][4];
+    TAILLE_UNROLL for (int r = 0; r < kTogether; ++r) TAILLE_UNROLL for (int q = 0; q < 4; ++q) acc[r][q] =
+        load_bytes(vectors + 64 * q, kBytes);
+    const Weights* weights_now = weights_of;
+    asm volatile("" : "+r"(weights_now));  // GCC would load some weights before the loop, onto the stack
+    TAILLE_UNROLL for (int i = 0; i < 3; ++i) TAILLE_UNROLL for (int q = 0; q < 4; ++q) {
+      const Activations dwords = activations(columns[i][q]);
+      TAILLE_UNROLL for (int r = 0; r < kTogether; ++r) {
+        acc[r][q] = dot(acc[r][q], dwords, weights_now[(i * kTogether + r) * 4 + q]);
+        keep(acc[r][q]);
+      }
+    }
+    finish<kBytes, false>(ends, vectors, acc[0], out, at, 1);
+    if constexpr (kTogether == 2)
+      if (second) finish<kBytes, false>(ends, vectors, acc[1], out, at + row, 1);
+  }
+}
+
+using Slide = void(const Pass& p, int64_t oy);
+// Null where the kernel does not suit. Without VNNI the registers do not suffice.
+inline Slide* choose_slide(const Pass& p) {
+  const DepthwiseWindow& w = p.g.window;
+  if (kParts > 1 || p.g.out_f32 || p.steps != 3 || w.kernel_w != 3 || w.dilation_w != 1 || w.stride_w > 2)
+    return nullptr;
+  if (p.together == 2) return w.stride_w == 1 ? slide_3_columns<2, 1> : slide_3_columns<2, 2>;
+  return w.stride_w == 1 ? slide_3_columns<1, 1> : slide_3_columns<1, 2>;
+}
+
 template <int kWidth>
 void block(const Pass& p) {
   constexpr int64_t kPixels = kBytes / kWidth;
   const DepthwiseS8Args& g = p.g;
+  if constexpr (kWidth == kBytes && kParts == 1)
+    if (Slide* const slide = choose_slide(p)) {
+      for (int64_t oy = g.row_begin; oy < g.row_end; oy += p.together) slide(p, oy);
+      return;
+    }
   const auto convolve = p.together == 2 ? choose_steps<kWidth, 2>(p) : choose_steps<kWidth, 1>(p);
   const int64_t most = (kDepthwisePositions - depthwise_s8_reach(g.window)) / kPixels * kPixels;
   for (int64_t oy = g.row_begin; oy < g.row_end; oy += p.together)
