@@ -22,7 +22,21 @@ def window_offsets(size: int, channels: int, kernel: int, stride: int = 1) -> np
 # (image, input channels, output channels)
 CONV3 = {"res2": (56, 64, 64), "res3": (28, 128, 128), "res4": (14, 256, 256), "res5": (7, 512, 512)}
 CONV1 = {"res2-down": (56, 256, 64), "res2-up": (56, 64, 256), "res5-up": (7, 512, 2048), "mobile": (14, 96, 576)}
-DEPTHWISE = {"112": (112, 32, 1), "56-stride-2": (56, 144, 2), "14": (14, 576, 1), "7": (7, 960, 1)}
+# (image, channels, stride, kernel)
+DEPTHWISE = {
+    "112x32": (112, 32, 1, 3),
+    "112x16": (112, 16, 1, 3),
+    "56x24": (56, 24, 1, 3),
+    "56x64": (56, 64, 1, 3),
+    "56x144": (56, 144, 1, 3),
+    "56x144-stride-2": (56, 144, 2, 3),
+    "28x192": (28, 192, 1, 3),
+    "14x576": (14, 576, 1, 3),
+    "14x576-stride-2": (14, 576, 2, 3),
+    "7x960": (7, 960, 1, 3),
+    "28x128-5": (28, 128, 1, 5),
+    "14x480-5-stride-2": (14, 480, 2, 5),
+}
 
 
 @pytest.mark.parametrize("conv", CONV3.values(), ids=CONV3)
@@ -51,24 +65,24 @@ def test_first_7x7(benchmark: Any, variant: str) -> None:
 
 @pytest.mark.parametrize("conv", DEPTHWISE.values(), ids=DEPTHWISE)
 @pytest.mark.parametrize("variant", variants("depthwise_s8"))
-def test_depthwise_3x3(benchmark: Any, variant: str, conv: tuple[int, int, int]) -> None:
-    size, channels, stride = conv
+def test_depthwise(benchmark: Any, variant: str, conv: tuple[int, int, int, int]) -> None:
+    size, channels, stride, kernel = conv
     rng = np.random.default_rng(0)
-    offsets = window_offsets(size, channels, 3, stride)
     inputs = {
-        "a": aligned(rng.integers(0, 256, size * size * channels, np.uint8)),
-        "w": aligned(rng.integers(-127, 128, (9, channels), np.int8)),
+        "a": aligned(rng.integers(0, 256, (size, size, channels), np.uint8)),
+        "w": aligned(rng.integers(-127, 128, (kernel, kernel, channels), np.int8)),
         "offset": rng.integers(-9000, 9000, channels).astype(np.int32),
         "scale": np.full(channels, 1 / 600, np.float32),
         "bias": np.full(channels, 128, np.float32),
-        "offsets": offsets,
-        "pad_row": np.full(channels, 128, np.uint8),
+        "stride": (stride, stride),
+        "padding": (kernel // 2, kernel // 2),
+        "pad": 128,
     }
-    out = aligned(np.zeros((len(offsets), channels), np.uint8))
+    out = aligned(np.zeros(((size + stride - 1) // stride, (size + stride - 1) // stride, channels), np.uint8))
     expected = KERNELS.depthwise_s8(**inputs, variant="reference", out=np.zeros_like(out))
     np.testing.assert_array_equal(KERNELS.depthwise_s8(**inputs, variant=variant, out=out), expected)
 
     def run(repeats: int) -> None:
         KERNELS.depthwise_s8(**inputs, variant=variant, out=out, repeats=repeats)
 
-    time_kernel(benchmark, run, len(offsets) * channels * 9)
+    time_kernel(benchmark, run, out.size * kernel * kernel)

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import taille
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+import taille
 from zoo import relative_error
 
 Function = Callable[..., Any]
@@ -123,6 +124,7 @@ ELEMENTWISE: dict[str, Function] = {
     "bool times float": lambda x: (x > 0) * x,
     "type_as": lambda x: (x > 0).type_as(x),
     "dropout": lambda x: F.dropout(x, 0.5, training=False),
+    "dropout in place": lambda x: F.dropout(x * 1, 0.5, training=False, inplace=True),
     "contiguous, clone, detach": lambda x: x.transpose(1, 2).contiguous().clone().detach() + 1,
     "double constant": lambda x: x * torch.tensor(0.5, dtype=torch.float64),
     "softmax": lambda x: x.softmax(-1),

@@ -64,9 +64,7 @@ def test_batch_norm_without_a_layer_becomes_product_and_sum():
     folded = testing.run_pass(g, "fold_batch_norm")
     assert ops(folded) == ["mul", "add"]
     k, x_ = g.constants(), sample(3, 4)
-    np.testing.assert_allclose(
-        run(folded, x=x_), (x_ - k["mean_"]) * k["gamma"] + k["beta"], rtol=1e-5, atol=1e-6
-    )
+    np.testing.assert_allclose(run(folded, x=x_), (x_ - k["mean_"]) * k["gamma"] + k["beta"], rtol=1e-5, atol=1e-6)
 
 
 def test_fold_constants():
@@ -101,6 +99,31 @@ def test_simplify_knows_permutes_that_move_nothing():
     x = g.add_input("x", "float32", ["batch", 1, 5, 7])
     g.add_output("y", g.add_node("neg", [g.add_node("permute", [x], {"axes": [0, 2, 3, 1]})]))
     assert ops(testing.run_pass(g, "simplify")) == ["reshape", "neg"]
+
+
+def padded_net(value=0.0, channels=0):
+    g = _native.Graph()
+    x = g.add_input("x", "float32", ["batch", 4, 6, 6])
+    pads = {"before": [0, channels, 0, 1], "after": [0, 0, 1, 2], "value": value}
+    p = g.add_node("pad", [x], pads, "pad")
+    y = g.add_node("conv2d", [p, constant(g, "w", 8, 4 + channels, 3, 3)], {"padding": [1, 0, 0, 0]}, "conv")
+    g.add_output("y", y)
+    return g
+
+
+def test_fold_padding_into_convolution():
+    g = padded_net()
+    folded = testing.run_pass(g, "fold_padding")
+    assert ops(folded) == ["conv2d"]
+    assert folded.nodes[0]["attrs"]["padding"] == [1, 1, 1, 2]
+    layout = testing.run_pass(g, "layout")  # without folding
+    x_ = sample(2, 4, 6, 6)
+    np.testing.assert_array_equal(run(_native.optimize(g)[0], x=x_), run(layout, x=x_))
+
+
+@pytest.mark.parametrize("net", [padded_net(value=1.0), padded_net(channels=2)])
+def test_fold_padding_leaves_other_pads(net):
+    assert ops(testing.run_pass(net, "fold_padding")) == ["pad", "conv2d"]
 
 
 def test_layout_moves_images_once():

@@ -20,7 +20,7 @@ blocks = st.lists(
 def test_blocks_alive_together_do_not_overlap(given_blocks):
     offsets, total = testing.place_blocks(given_blocks)
     for i, (bytes_i, first_i, last_i) in enumerate(given_blocks):
-        assert 0 <= offsets[i]
+        assert offsets[i] >= 0
         assert offsets[i] + bytes_i <= total
         for j in range(i):
             bytes_j, first_j, last_j = given_blocks[j]
@@ -127,7 +127,7 @@ def test_bad_inputs_are_refused_by_name():
         ({"x": good, "z": good}, ValueError, "no input 'z'; it takes 'x'"),
         ({"x": [1.0]}, TypeError, "input 'x' is a list; wanted a numpy array of float32"),
         ({"x": good.astype(np.float64)}, TypeError, "input 'x' is float64; wanted float32"),
-        ({"x": good.astype(">f4")}, TypeError, "input 'x' is float32"),
+        ({"x": good.astype(">f4")}, TypeError, "input 'x' is big-endian float32; wanted float32"),
         ({"x": good[0]}, ValueError, r"input 'x' has shape \[64\]; wanted \[batch, 64\]"),
         ({"x": good[:, :63]}, ValueError, r"input 'x' has shape \[2, 63\]; wanted \[batch, 64\]"),
     ]:
@@ -141,7 +141,7 @@ def test_dimensions_must_agree_between_inputs():
     b = g.add_input("b", "float32", ["batch", 4])
     g.add_output("y", g.add_node("add", [a, b]))
     model = _native.Model(g, 1)
-    with pytest.raises(ValueError, match="input 'b' has shape .* 'batch' is 2"):
+    with pytest.raises(ValueError, match=r"input 'b' has shape .* 'batch' is 2"):
         model.run({"a": np.ones((2, 4), np.float32), "b": np.ones((3, 4), np.float32)})
 
 
@@ -174,7 +174,7 @@ def test_gather_and_index_are_checked():
 
 
 def test_unknown_and_missing_levels():
-    with pytest.raises(ValueError, match="isa|level|ISA"):
+    with pytest.raises(ValueError, match="pentium"):
         _native.Model(mlp(), 1, "pentium")
 
 

@@ -10,7 +10,46 @@ std::string names_of_inputs(const Graph& graph) {
   return names;
 }
 
+// numpy's name of a dtype, with its byte order where that is not this machine's.
+std::string name_in_numpy(const py::dtype& dtype) {
+  const auto name = py::str(dtype.attr("name")).cast<std::string>();
+  return dtype.attr("isnative").cast<bool>() ? name : "big-endian " + name;
+}
+
 }  // namespace
+
+DType dtype_of(const py::array& array) {
+  const py::dtype dtype = array.dtype();
+  if (dtype.byteorder() != '>') {
+    const char kind = dtype.kind();
+    const auto bytes = dtype.itemsize();
+    if (kind == 'f' && bytes == 4) return DType::f32;
+    if (kind == 'i' && bytes == 8) return DType::s64;
+    if (kind == 'i' && bytes == 4) return DType::s32;
+    if (kind == 'i' && bytes == 1) return DType::s8;
+    if (kind == 'u' && bytes == 1) return DType::u8;
+    if (kind == 'b') return DType::boolean;
+  }
+  return dtype_from_name(name_in_numpy(dtype));
+}
+
+py::dtype numpy_dtype(DType dtype) {
+  switch (dtype) {
+    case DType::f32:
+      return py::dtype::of<float>();
+    case DType::u8:
+      return py::dtype::of<uint8_t>();
+    case DType::s8:
+      return py::dtype::of<int8_t>();
+    case DType::s32:
+      return py::dtype::of<int32_t>();
+    case DType::s64:
+      return py::dtype::of<int64_t>();
+    case DType::boolean:
+      return py::dtype::of<bool>();
+  }
+  throw TypeError("unknown dtype");
+}
 
 InputArrays::InputArrays(const Graph& graph, const py::dict& given) {
   for (auto [key, value] : given) {
@@ -28,9 +67,14 @@ InputArrays::InputArrays(const Graph& graph, const py::dict& given) {
                              py::str(py::type::of(item).attr("__name__")).cast<std::string>(),
                              "; wanted a numpy array of ", name_of(v.dtype)));
     auto array = item.cast<py::array>();
-    const auto dtype = py::str(array.dtype().attr("name")).cast<std::string>();
-    if (dtype != name_of(v.dtype) || !array.dtype().attr("isnative").cast<bool>())
-      throw TypeError(concat("input '", v.name, "' is ", dtype, "; wanted ", name_of(v.dtype)));
+    DType dtype{};
+    try {
+      dtype = dtype_of(array);
+    } catch (const TypeError&) {
+      throw TypeError(concat("input '", v.name, "' is ", name_in_numpy(array.dtype()), "; wanted ", name_of(v.dtype)));
+    }
+    if (dtype != v.dtype)
+      throw TypeError(concat("input '", v.name, "' is ", name_of(dtype), "; wanted ", name_of(v.dtype)));
     array = py::array::ensure(array, py::array::c_style);
     held_.push_back(array);
     arrays.push_back({array.data(), v.dtype, Dims(array.shape(), array.shape() + array.ndim())});
@@ -40,7 +84,7 @@ InputArrays::InputArrays(const Graph& graph, const py::dict& given) {
 
 OutputArrays::OutputArrays(const Graph& graph, const Plan& plan) {
   for (ValueId o : graph.outputs) {
-    py::array array(py::dtype(std::string(name_of(graph.value(o).dtype))), plan.dims[static_cast<size_t>(o)]);
+    py::array array(numpy_dtype(graph.value(o).dtype), plan.dims[static_cast<size_t>(o)]);
     pointers.push_back(array.mutable_data());
     held_.push_back(std::move(array));
   }

@@ -10,9 +10,9 @@
 
 namespace taille {
 
-inline DType dtype_of(const py::array& array) {
-  return dtype_from_name(py::str(array.dtype().attr("name")).cast<std::string>());
-}
+// Throws TypeError naming a dtype that taille has not (float64, big-endian, ...).
+DType dtype_of(const py::array& array);
+py::dtype numpy_dtype(DType dtype);
 
 // The inputs of one call, in graph order. Holds the arrays (copies of those that were not contiguous).
 class InputArrays {

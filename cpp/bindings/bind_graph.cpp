@@ -65,7 +65,7 @@ TensorPtr tensor_from(const py::array& given) {
 }
 
 py::array array_from(const Tensor& t) {
-  py::array array(py::dtype(std::string(name_of(t.dtype))), t.dims);
+  py::array array(numpy_dtype(t.dtype), t.dims);
   if (t.data.size() > 0) std::memcpy(array.mutable_data(), t.data.data(), t.data.size());
   return array;
 }
@@ -157,7 +157,7 @@ void bind_graph(py::module_& m) {
             check_id(g, id);
             return describe(g, id);
           },
-          py::arg("id"), "(name, dtype, shape) of a value.")
+          py::arg("value_id"), "(name, dtype, shape) of a value.")
       .def_readwrite("output_structure", &Graph::output_structure)
       .def_property_readonly("inputs", &inputs_of)
       .def_property_readonly("outputs", &outputs_of)

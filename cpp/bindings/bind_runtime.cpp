@@ -27,9 +27,10 @@ py::list pass_list() {
 }
 
 py::tuple quantize_graph(const Graph& graph, const std::map<std::string, std::pair<float, float>>& given,
-                         const std::set<std::string>& ignore) {
+                         const std::vector<std::string>& ignored) {
   Ranges ranges;
   for (const auto& [name, range] : given) ranges[name] = {range.first, range.second};
+  const std::set<std::string> ignore(ignored.begin(), ignored.end());
   std::vector<QuantizeReport> report;
   Graph out;
   {
@@ -117,8 +118,8 @@ void bind_runtime(py::module_& m) {
   m.def("optimize", &run_passes, py::arg("graph"), py::arg("dump_after") = "",
         "All passes: (optimised graph, its text after the named pass or '').");
   m.def("passes", &pass_list, "(name, what it does) of each pass, in order.");
-  m.def("quantize", &quantize_graph, py::arg("graph"), py::arg("ranges"), py::arg("ignore") = std::set<std::string>(),
-        "The int8 graph and a report row per layer.");
+  m.def("quantize", &quantize_graph, py::arg("graph"), py::arg("ranges"),
+        py::arg("ignore") = std::vector<std::string>(), "The int8 graph and a report row per layer.");
 
   py::class_<Calibrator>(m, "Calibrator", "Streaming statistics of every float tensor of an optimised graph.")
       .def(py::init([](const Graph& g, int threads, const std::string& isa) {

@@ -1,4 +1,5 @@
 // depthwise_s8, pool_max_u8 and pool_avg_u8.
+#include "base/buffer.h"
 #include "bindings/bind_kernels_int8.h"
 #include "bindings/kernel_call.h"
 #include "kernels/depthwise.h"
@@ -15,39 +16,56 @@ std::pair<int64_t, int64_t> rows_of(const char* op, const Range& range, int64_t 
   return {begin, end};
 }
 
+using Pair = std::pair<int64_t, int64_t>;
+
+int64_t out_extent(int64_t in, int64_t kernel, int64_t stride, int64_t padding, int64_t dilation) {
+  return (in + 2 * padding - dilation * (kernel - 1) - 1) / stride + 1;
+}
+
 py::array depthwise_s8(const Array<uint8_t>& a, const Array<int8_t>& w, const Array<int32_t>& offset,
-                       const Array<float>& scale, const Array<float>& bias, const Array<int32_t>& offsets,
-                       const std::string& variant, const std::optional<Array<uint8_t>>& pad_row, float lo, float hi,
-                       const Range& m_range, const py::array& out, int64_t repeats) {
-  check(w.ndim() == 2 && offsets.ndim() == 2 && offsets.shape(1) == w.shape(0),
-        "depthwise_s8: w must be (taps, channels) and offsets (m, taps)");
+                       const Array<float>& scale, const Array<float>& bias, const std::string& variant,
+                       const Pair& stride, const Pair& padding, const Pair& dilation, uint8_t pad, float lo, float hi,
+                       const Range& row_range, const py::array& out, int64_t repeats) {
+  const char* op = "depthwise_s8";
+  check(a.ndim() == 3 && w.ndim() == 3 && a.shape(2) == w.shape(2), op,
+        ": a must be (height, width, channels) and w (kernel_h, kernel_w, channels)");
   DepthwiseS8Args g{};
-  g.taps = w.shape(0);
-  g.channels = w.shape(1);
-  check(offset.size() == g.channels && scale.size() == g.channels && bias.size() == g.channels,
-        "depthwise_s8: offset, scale and bias must have ", g.channels, " elements");
-  const bool out_f32 = py::isinstance<Array<float>>(out);
-  check(out_f32 || py::isinstance<Array<uint8_t>>(out), "depthwise_s8: out must be C-contiguous uint8 or float32");
-  check(out.ndim() == 2 && out.shape(0) >= offsets.shape(0) && out.shape(1) >= g.channels,
-        "depthwise_s8: out must be at least (", offsets.shape(0), ", ", g.channels, ")");
-  check(lo <= hi && (out_f32 || (lo >= 0 && hi <= 255)),
-        "depthwise_s8: lo and hi must be in order, and in 0 .. 255 for uint8");
-  check_offsets("depthwise_s8", offsets, a.size(), g.channels, pad_row ? pad_row->size() : 0);
-  std::tie(g.m_begin, g.m_end) = rows_of("depthwise_s8", m_range, offsets.shape(0));
+  g.height = a.shape(0);
+  g.width = a.shape(1);
+  g.channels = a.shape(2);
+  g.window = {w.shape(0),    w.shape(1),     stride.first,   stride.second,
+              padding.first, padding.second, dilation.first, dilation.second};
+  check(g.window.kernel_h > 0 && g.window.kernel_w > 0 && stride.first > 0 && stride.second > 0 && padding.first >= 0 &&
+            padding.second >= 0 && dilation.first > 0 && dilation.second > 0,
+        op, ": kernel, stride and dilation must be positive, padding not negative");
+  check(offset.size() == g.channels && scale.size() == g.channels && bias.size() == g.channels, op,
+        ": offset, scale and bias must have ", g.channels, " elements");
+  const int64_t out_height = out_extent(g.height, w.shape(0), stride.first, padding.first, dilation.first);
+  g.out_width = out_extent(g.width, w.shape(1), stride.second, padding.second, dilation.second);
+  g.out_f32 = py::isinstance<Array<float>>(out);
+  check(g.out_f32 || py::isinstance<Array<uint8_t>>(out), op, ": out must be C-contiguous uint8 or float32");
+  check(out.ndim() == 3 && out.shape(0) == out_height && out.shape(1) == g.out_width && out.shape(2) >= g.channels, op,
+        ": out must be (", out_height, ", ", g.out_width, ", ", g.channels, " or more)");
+  check(lo <= hi && (g.out_f32 || (lo >= 0 && hi <= 255)), op,
+        ": lo and hi must be in order, and in 0 .. 255 for uint8");
+  std::tie(g.row_begin, g.row_end) = rows_of(op, row_range, out_height);
   g.a = a.data();
-  g.offsets = offsets.data();
-  g.pad_row = pad_row ? pad_row->data() : nullptr;
+  g.pad = pad;
   g.w = w.data();
   g.offset = offset.data();
   g.scale = scale.data();
   g.bias = bias.data();
   g.lo = lo;
   g.hi = hi;
+  Buffer packed(static_cast<size_t>(depthwise_s8_packed_bytes(g.window, g.channels)));
+  depthwise_s8_pack(g, packed.data<uint8_t>());
+  g.packed = packed.data<uint8_t>();
+  Buffer scratch(static_cast<size_t>(depthwise_s8_scratch_bytes(g.window)));
+  g.scratch = scratch.data<uint8_t>();
   py::array rows = out;
   g.out = rows.mutable_data();
-  g.ldc = out.shape(1);
-  g.out_f32 = out_f32;
-  run_variant("depthwise_s8", depthwise_s8_table(), variant, g, repeats);
+  g.ldc = out.shape(2);
+  run_variant(op, depthwise_s8_table(), variant, g, repeats);
   return rows;
 }
 
@@ -89,8 +107,8 @@ void bind_window_s8(py::module_& m) {
   using namespace py::literals;
   const auto no_copy = [](const char* name) { return py::arg(name).noconvert(); };
   m.def("depthwise_s8", &depthwise_s8, no_copy("a"), no_copy("w"), no_copy("offset"), no_copy("scale"), no_copy("bias"),
-        no_copy("offsets"), py::kw_only(), "variant"_a, no_copy("pad_row") = py::none(), "lo"_a = 0.0f, "hi"_a = 255.0f,
-        "m_range"_a = py::none(), "out"_a, "repeats"_a = 1,
+        py::kw_only(), "variant"_a, "stride"_a = Pair(1, 1), "padding"_a = Pair(0, 0), "dilation"_a = Pair(1, 1),
+        "pad"_a = 0, "lo"_a = 0.0f, "hi"_a = 255.0f, "rows"_a = py::none(), "out"_a, "repeats"_a = 1,
         "One row of the depthwise_s8 table; see depthwise.h. The dtype of out (uint8, float32) chooses the epilogue.");
   m.def("pool_max_u8", &pool_max_u8, no_copy("a"), no_copy("starts"), no_copy("offsets"), "channels"_a, py::kw_only(),
         "variant"_a, no_copy("out"), "m_range"_a = py::none(), "One row of the pool_max_u8 table; see pool.h.");

@@ -12,6 +12,7 @@ constexpr Pass kPasses[] = {
     {"simplify", "drop what does nothing: equal reshapes, casts, slices; merge reshapes and permutes", pass_simplify},
     {"fold_constants", "compute what depends on constants only", pass_fold_constants},
     {"fold_batch_norm", "batch norm into the weights before it, else into a product and a sum", pass_fold_batch_norm},
+    {"fold_padding", "zeros around an image into the padding of the convolutions that read it", pass_fold_padding},
     {"layout", "images from NCHW to NHWC, weights with them", pass_layout},
     {"attention", "heads stay last, so that attention needs no transposes", pass_attention},
     {"simplify_again", "drop the permutes that the two passes above left in pairs", pass_simplify},

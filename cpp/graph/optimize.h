@@ -29,6 +29,7 @@ Graph optimize(const Graph& graph, const Evaluator& evaluate, const std::string&
 Graph pass_simplify(const Graph& graph, const Evaluator& evaluate);
 Graph pass_fold_constants(const Graph& graph, const Evaluator& evaluate);
 Graph pass_fold_batch_norm(const Graph& graph, const Evaluator& evaluate);
+Graph pass_fold_padding(const Graph& graph, const Evaluator& evaluate);
 Graph pass_layout(const Graph& graph, const Evaluator& evaluate);
 Graph pass_attention(const Graph& graph, const Evaluator& evaluate);
 Graph pass_fuse(const Graph& graph, const Evaluator& evaluate);

@@ -60,6 +60,18 @@ inline void store_bytes(void* p, I v, int64_t n) {
   else if (n > 0)
     store_part(static_cast<uint8_t*>(p), v, n);
 }
+template <int kWidth>
+inline I load_pixels(const uint8_t* p, int64_t step, int64_t n) {
+  if constexpr (kWidth == kBytes) return load_bytes(p, n);
+  if (n == kWidth)
+    return _mm256_loadu2_m128i(reinterpret_cast<const __m128i*>(p + step), reinterpret_cast<const __m128i*>(p));
+  return _mm256_inserti128_si256(load_part(p, n), _mm256_castsi256_si128(load_part(p + step, n)), 1);
+}
+template <int kWidth>
+inline void store_pixels(uint8_t* p, int64_t step, I v, int64_t n, int64_t pixels) {
+  store_bytes(p, v, n);
+  if (kWidth < kBytes && pixels > 1) store_bytes(p + step, _mm256_castsi128_si256(_mm256_extracti128_si256(v, 1)), n);
+}
 inline I load_s32(const int32_t* p, int64_t n) {
   if (n >= kLanes) return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
   return _mm256_maskload_epi32(p, lanes_mask(n));
@@ -104,6 +116,7 @@ inline I broadcast4(const void* p) {
 
 inline I zero() { return _mm256_setzero_si256(); }
 inline I all_s32(int32_t x) { return _mm256_set1_epi32(x); }
+inline I all_bytes(uint8_t x) { return _mm256_set1_epi8(static_cast<char>(x)); }
 inline F all_f32(float x) { return _mm256_set1_ps(x); }
 inline I add_s32(I a, I b) { return _mm256_add_epi32(a, b); }
 inline I sub_s32(I a, I b) { return _mm256_sub_epi32(a, b); }

@@ -42,6 +42,31 @@ inline void store_f32(float* p, F v, int64_t n) {
   else
     _mm512_mask_storeu_ps(p, lanes_mask(n), v);
 }
+// kBytes / kWidth pixels of kWidth channels, `step` bytes apart, of which the first n bytes each are read.
+template <int kWidth>
+inline I load_pixels(const uint8_t* p, int64_t step, int64_t n) {
+  if constexpr (kWidth == kBytes) {
+    return load_bytes(p, n);
+  } else {
+    if (step == kWidth && n == kWidth) return _mm512_loadu_si512(p);
+    I v = _mm512_setzero_si512();
+    _Pragma("GCC unroll 4") for (int i = 0; i < kBytes / kWidth; ++i) v =
+        _mm512_mask_loadu_epi8(v, bytes_mask(n) << (i * kWidth), p + i * (step - kWidth));
+    return v;
+  }
+}
+// Writes the first n bytes of the first `pixels` pixels.
+template <int kWidth>
+inline void store_pixels(uint8_t* p, int64_t step, I v, int64_t n, int64_t pixels) {
+  if constexpr (kWidth == kBytes) {
+    store_bytes(p, v, n);
+  } else if (step == kWidth && n == kWidth) {
+    store_bytes(p, v, pixels * kWidth);
+  } else {
+    _Pragma("GCC unroll 4") for (int i = 0; i < kBytes / kWidth; ++i) if (i < pixels)
+        _mm512_mask_storeu_epi8(p + i * (step - kWidth), bytes_mask(n) << (i * kWidth), v);
+  }
+}
 // kLanes bytes, zero-extended to 32 bits
 inline I load_u8_as_s32(const uint8_t* p, int64_t n) {
   if (n >= kLanes) return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
@@ -67,6 +92,7 @@ inline I broadcast4(const void* p) {
 
 inline I zero() { return _mm512_setzero_si512(); }
 inline I all_s32(int32_t x) { return _mm512_set1_epi32(x); }
+inline I all_bytes(uint8_t x) { return _mm512_set1_epi8(static_cast<char>(x)); }
 inline F all_f32(float x) { return _mm512_set1_ps(x); }
 inline I add_s32(I a, I b) { return _mm512_add_epi32(a, b); }
 inline I sub_s32(I a, I b) { return _mm512_sub_epi32(a, b); }

@@ -16,6 +16,8 @@ struct Weights {
 };
 
 inline Activations activations(I u8) { return {u8}; }
+// Stored by parts, `distance` bytes apart.
+[[maybe_unused]] inline Activations load_activations(const uint8_t* p, int64_t) { return {_mm512_loadu_si512(p)}; }
 // Loaded once: GCC would rather load them again for every row.
 inline Weights weights(I s8) {
   asm("" : "+v"(s8));

@@ -1,4 +1,7 @@
+#include <cstring>
+
 #include "kernels/depthwise.h"
+#include "kernels/depthwise_s8_layout.h"
 
 namespace taille {
 
@@ -19,6 +22,40 @@ KernelTable<DepthwiseS8Args> depthwise_s8_table() {
       {"reference", Isa::portable, depthwise_s8_reference},
   };
   return rows;
+}
+
+void depthwise_s8_pack(const DepthwiseS8Args& g, uint8_t* packed) {
+  const DepthwiseWindow& window = g.window;
+  const int64_t together = depthwise_s8_rows_together(window), sets = depthwise_s8_row_sets(window);
+  std::memset(packed, 0, static_cast<size_t>(depthwise_s8_packed_bytes(window, g.channels)));
+  for (int64_t block = 0; block < g.channels; block += 64, packed += depthwise_s8_block_bytes(window)) {
+    const int64_t width = depthwise_s8_block_width(g.channels - block);
+    uint8_t* const vectors = packed + depthwise_s8_block_bytes(window) - 3 * 256;
+    for (int64_t place = 0; place < 64; ++place) {
+      const int64_t q = place / 16, l = place / 4 % 4, i = place % 4;
+      const int64_t c = block + 16 * l % width + 4 * q + i;
+      if (c >= g.channels) continue;
+      for (int64_t kx = 0; kx < window.kernel_w; ++kx)
+        for (int64_t r = 0; r < together; ++r)
+          for (int64_t ky = 0; ky < window.kernel_h; ++ky) {
+            const int64_t row = ky + r;
+            packed[((kx * sets + row / 4) * together + r) * 256 + place * 4 + row % 4] =
+                static_cast<uint8_t>(g.w[(ky * window.kernel_w + kx) * g.channels + c]);
+          }
+      std::memcpy(vectors + place * 4, g.offset + c, 4);
+      std::memcpy(vectors + 256 + place * 4, g.scale + c, 4);
+      std::memcpy(vectors + 512 + place * 4, g.bias + c, 4);
+    }
+  }
+}
+
+int64_t depthwise_s8_scratch_bytes(const DepthwiseWindow& w) {
+  if (!depthwise_s8_fits(w)) return 0;
+  constexpr int64_t kVector = 64, kHalves = 2;  // the widest level, the most parts of a vector
+  const int64_t sets = depthwise_s8_row_sets(w);
+  const int64_t weights = w.kernel_w * sets * depthwise_s8_rows_together(w) * 4 * kHalves * kVector;
+  const int64_t planes = w.stride_w * sets * 4 * kHalves * kDepthwisePositions * kVector;
+  return weights + planes + 4 * kVector;
 }
 
 }  // namespace taille

@@ -7,7 +7,7 @@ namespace taille {
 void depthwise_s8_portable(const DepthwiseS8Args&);
 
 void depthwise_s8_avx512(const DepthwiseS8Args& g) {
-  if (g.taps <= kMaxTaps)
+  if (depthwise_s8_fits(g.window))
     depthwise_s8_run(g);
   else
     depthwise_s8_portable(g);

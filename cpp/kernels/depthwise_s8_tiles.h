@@ -1,96 +1,210 @@
 // depthwise_s8 for one vector level. The kernel file first includes the level's dot (avx512_s8_vnni.h or
 // avx_s8_split.h and what it needs).
 //
-// For a block of channels (a vector of bytes), the bytes of 4 taps are interleaved, so that each 32-bit lane holds the
-// 4 taps of one channel and one dot adds them all. Interleaving and packing are inverse within 128-bit lanes: sum q,
-// lane l holds channels 16l + 4q ..., and pack_lanes puts them back. Weights, scales and offsets are brought into
-// that order once per block; then the block runs down all rows.
+// For a block of channels, one or two rows of the output and a strip of columns:
+//   1. interleave_strip: the bytes of 4 input rows, one above the other, become the 32-bit lanes of 4 vectors
+//      (quarters), for each column of the strip. They go into the scratch as dot wants them, padding included.
+//   2. convolve_strip: one dot adds up to 4 rows of a tap column. A vector of the scratch serves each column of the
+//      kernel, and both rows of the output.
+// Interleaving and packing are inverse within 128-bit lanes, so nothing is permuted. Blocks narrower than a vector
+// hold several pixels. With a stride, columns of the same remainder lie together, so that pixels stay neighbours.
 #pragma once
 
-#define TAILLE_UNROLL _Pragma("GCC unroll 4")
+#define TAILLE_UNROLL _Pragma("GCC unroll 8")
 
 #include "kernels/depthwise.h"
+#include "kernels/depthwise_s8_layout.h"
 
 namespace taille {
 namespace {
 
-constexpr int64_t kMaxTaps = 64;  // 8x8; more go to the portable kernel
+constexpr int64_t kParts = sizeof(Activations) / sizeof(I);
+constexpr int64_t kPlane = kDepthwisePositions * kBytes;  // bytes: a quarter (or a part of it) of all columns
+constexpr int64_t kSet = 4 * kParts * kPlane;             // bytes: a set of rows
 
-// What does not change from row to row in a block of channels.
-struct Block {
-  Weights w[kMaxTaps / 4][4];
-  int32_t offset[4][kLanes];
-  float scale[4][kLanes], bias[4][kLanes];
+struct Pass {
+  const DepthwiseS8Args& g;
+  int64_t together, sets, steps;  // of rows; steps of the dot loop: columns of the kernel times sets
+  int32_t step_at[kDepthwiseMaxSteps];
+  uint8_t* planes;
+  uint8_t* edge;           // [4][kBytes]
+  Weights* w;              // [steps][together][4]
+  const uint8_t* vectors;  // offset, scale and bias in packed order
+  int64_t c, n;            // channels of this block from c on
 };
 
-inline void interleave(const I (&taps)[4], I (&out)[4]) {
-  const I low01 = interleave_low8(taps[0], taps[1]), high01 = interleave_high8(taps[0], taps[1]);
-  const I low23 = interleave_low8(taps[2], taps[3]), high23 = interleave_high8(taps[2], taps[3]);
+inline void interleave(const I (&rows)[4], I (&out)[4]) {
+  const I low01 = interleave_low8(rows[0], rows[1]), high01 = interleave_high8(rows[0], rows[1]);
+  const I low23 = interleave_low8(rows[2], rows[3]), high23 = interleave_high8(rows[2], rows[3]);
   out[0] = interleave_low16(low01, low23);
   out[1] = interleave_high16(low01, low23);
   out[2] = interleave_low16(high01, high23);
   out[3] = interleave_high16(high01, high23);
 }
 
-inline void prepare(const DepthwiseS8Args& g, int64_t c, int64_t n, Block& block) {
-  for (int64_t tap = 0; tap < g.taps; tap += 4) {
-    I bytes[4], dwords[4];
-    for (int64_t t = 0; t < 4; ++t)
-      bytes[t] = tap + t < g.taps ? load_bytes(g.w + (tap + t) * g.channels + c, n) : zero();
-    interleave(bytes, dwords);
-    for (int q = 0; q < 4; ++q) block.w[tap / 4][q] = weights(dwords[q]);
+inline void put(uint8_t* to, const I (&rows)[4]) {
+  I dwords[4];
+  interleave(rows, dwords);
+  TAILLE_UNROLL for (int q = 0; q < 4; ++q) {
+    const Activations a = activations(dwords[q]);
+    I parts[kParts];
+    __builtin_memcpy(parts, &a, sizeof a);
+    TAILLE_UNROLL for (int part = 0; part < kParts; ++part)
+        store_bytes(to + (q * kParts + part) * kPlane, parts[part], kBytes);
   }
-  for (int q = 0; q < 4; ++q) {
-    for (int l = 0; l < kLanes; ++l) {
-      const int64_t channel = l / 4 * 16 + 4 * q + l % 4;
-      const bool exists = channel < n;
-      block.offset[q][l] = exists ? g.offset[c + channel] : 0;
-      block.scale[q][l] = exists ? g.scale[c + channel] : 0.0f;
-      block.bias[q][l] = exists ? g.bias[c + channel] : 0.0f;
+}
+
+// Columns x, x + stride, ... of `rows` (null: padding), some of them outside the image, by way of memory.
+template <int kWidth>
+[[gnu::noinline]] void put_edge(const Pass& p, uint8_t* to, const uint8_t* const (&rows)[4], int64_t x) {
+  const DepthwiseS8Args& g = p.g;
+  I vectors[4];
+  for (int b = 0; b < 4; ++b) {
+    uint8_t* edge = p.edge + b * kBytes;
+    __builtin_memset(edge, g.pad, kBytes);
+    for (int pixel = 0; pixel < kBytes / kWidth && rows[b]; ++pixel) {
+      const int64_t column = x + pixel * g.window.stride_w;
+      if (column >= 0 && column < g.width)
+        for (int64_t i = 0; i < p.n; ++i) edge[pixel * kWidth + i] = rows[b][column * g.channels + i];
+    }
+    vectors[b] = load_bytes(edge, kBytes);
+  }
+  put(to, vectors);
+}
+
+// All columns that output columns ox .. ox+count-1 of rows from oy on see.
+template <int kWidth>
+inline void interleave_strip(const Pass& p, int64_t oy, int64_t ox, int64_t count) {
+  constexpr int64_t kPixels = kBytes / kWidth;
+  const DepthwiseS8Args& g = p.g;
+  const DepthwiseWindow& w = g.window;
+  const int64_t positions = count + depthwise_s8_reach(w);
+  const int64_t step = w.stride_w * g.channels;
+  const I pad = all_bytes(g.pad);
+  for (int64_t set = 0; set < p.sets; ++set) {
+    const uint8_t* rows[4];
+    for (int64_t b = 0; b < 4; ++b) {
+      const int64_t ky = 4 * set + b, y = oy * w.stride_h - w.pad_top + ky * w.dilation_h;
+      const bool exists = ky < w.kernel_h + p.together - 1 && y >= 0 && y < g.height;
+      rows[b] = exists ? g.a + y * g.width * g.channels + p.c : nullptr;
+    }
+    for (int64_t phase = 0; phase < w.stride_w; ++phase) {
+      uint8_t* to = p.planes + (phase * p.sets + set) * kSet;
+      int64_t x = ox * w.stride_w - w.pad_left + phase;
+      for (int64_t i = 0; i < positions; i += kPixels, to += kBytes, x += kPixels * w.stride_w) {
+        const int64_t last = x + (kPixels - 1) * w.stride_w;
+        if (x >= 0 && last < g.width) {
+          I vectors[4];
+          TAILLE_UNROLL for (int b = 0; b < 4; ++b) vectors[b] =
+              rows[b] ? load_pixels<kWidth>(rows[b] + x * g.channels, step, p.n) : pad;
+          put(to, vectors);
+        } else if (last < 0 || x >= g.width) {
+          const I vectors[4] = {pad, pad, pad, pad};
+          put(to, vectors);
+        } else {
+          put_edge<kWidth>(p, to, rows, x);
+        }
+      }
     }
   }
 }
 
-// The channels of tap `tap` of the row whose offsets are given; zeros for a tap that does not exist.
-inline I load_tap(const DepthwiseS8Args& g, const int32_t* offsets, int64_t tap, int64_t c, int64_t n) {
-  if (tap >= g.taps) return zero();
-  return load_bytes((offsets[tap] < 0 ? g.pad_row : g.a + offsets[tap]) + c, n);
-}
-
-inline void row(const DepthwiseS8Args& g, int64_t i, int64_t c, int64_t n, const Block& block) {
-  const int32_t* offsets = g.offsets + i * g.taps;
-  I acc[4];
-  TAILLE_UNROLL for (int q = 0; q < 4; ++q) acc[q] = load_s32(block.offset[q], kLanes);
-  for (int64_t tap = 0; tap < g.taps; tap += 4) {
-    const I bytes[4] = {load_tap(g, offsets, tap, c, n), load_tap(g, offsets, tap + 1, c, n),
-                        load_tap(g, offsets, tap + 2, c, n), load_tap(g, offsets, tap + 3, c, n)};
-    I dwords[4];
-    interleave(bytes, dwords);
-    TAILLE_UNROLL for (int q = 0; q < 4; ++q) acc[q] = dot(acc[q], activations(dwords[q]), block.w[tap / 4][q]);
-  }
+// One vector of output: `pixels` pixels of kWidth channels, of which n exist.
+template <int kWidth>
+[[gnu::always_inline]] inline void finish(const Pass& p, const I (&acc)[4], int64_t pixel, int64_t pixels) {
+  const DepthwiseS8Args& g = p.g;
+  const F hi = all_f32(g.hi);
+  const auto* scale = reinterpret_cast<const float*>(p.vectors + 256);
+  const auto* bias = reinterpret_cast<const float*>(p.vectors + 512);
   F x[4];
   TAILLE_UNROLL for (int q = 0; q < 4; ++q) x[q] =
-      fma(to_f32(acc[q]), load_f32(block.scale[q], kLanes), load_f32(block.bias[q], kLanes));
-  const F hi = all_f32(g.hi);
+      fma(to_f32(acc[q]), load_f32(scale + 16 * q, kLanes), load_f32(bias + 16 * q, kLanes));
   if (!g.out_f32) {
     I v[4];
     TAILLE_UNROLL for (int q = 0; q < 4; ++q) v[q] = round_half_even(cap(x[q], hi));
     const I bytes = max_u8(pack_lanes(v[0], v[1], v[2], v[3]), low_bytes(g.lo));
-    store_bytes(static_cast<uint8_t*>(g.out) + i * g.ldc + c, bytes, n);
+    store_pixels<kWidth>(static_cast<uint8_t*>(g.out) + pixel * g.ldc + p.c, g.ldc, bytes, p.n, pixels);
     return;
   }
   TAILLE_UNROLL for (int q = 0; q < 4; ++q) x[q] = clamp(x[q], all_f32(g.lo), hi);
   transpose_lanes(x);
-  TAILLE_UNROLL for (int q = 0; q < 4; ++q)
-      store_f32(static_cast<float*>(g.out) + i * g.ldc + c + kLanes * q, x[q], n - kLanes * q);
+  for (int q = 0; q < 4; ++q) {
+    const int64_t place = kLanes * q, c = place % kWidth;
+    if (place / kWidth < pixels)
+      store_f32(static_cast<float*>(g.out) + (pixel + place / kWidth) * g.ldc + p.c + c, x[q], p.n - c);
+  }
+}
+
+template <int kWidth, int kTogether>
+inline void convolve_strip(const Pass& p, int64_t oy, int64_t ox, int64_t count) {
+  constexpr int64_t kPixels = kBytes / kWidth;
+  const DepthwiseS8Args& g = p.g;
+  const bool second = oy + 1 < g.row_end;
+  for (int64_t o = 0; o < count; o += kPixels) {
+    I acc[kTogether][4];
+    TAILLE_UNROLL for (int r = 0; r < kTogether; ++r) TAILLE_UNROLL for (int q = 0; q < 4; ++q) acc[r][q] =
+        load_bytes(p.vectors + 64 * q, kBytes);
+    const Weights* w = p.w;
+    for (int64_t s = 0; s < p.steps; ++s, w += 4 * kTogether) {
+      const uint8_t* a = p.planes + p.step_at[s] + o * kWidth;
+      TAILLE_UNROLL for (int q = 0; q < 4; ++q) {
+        const Activations dwords = load_activations(a + q * kParts * kPlane, kPlane);
+        TAILLE_UNROLL for (int r = 0; r < kTogether; ++r) acc[r][q] = dot(acc[r][q], dwords, w[4 * r + q]);
+      }
+    }
+    const int64_t pixels = count - o < kPixels ? count - o : kPixels;
+    finish<kWidth>(p, acc[0], oy * g.out_width + ox + o, pixels);
+    if constexpr (kTogether == 2)
+      if (second) finish<kWidth>(p, acc[1], (oy + 1) * g.out_width + ox + o, pixels);
+  }
+}
+
+template <int kWidth>
+void block(const Pass& p) {
+  constexpr int64_t kPixels = kBytes / kWidth;
+  const DepthwiseS8Args& g = p.g;
+  const int64_t most = (kDepthwisePositions - depthwise_s8_reach(g.window)) / kPixels * kPixels;
+  for (int64_t oy = g.row_begin; oy < g.row_end; oy += p.together)
+    for (int64_t ox = 0; ox < g.out_width; ox += most) {
+      const int64_t count = g.out_width - ox < most ? g.out_width - ox : most;
+      interleave_strip<kWidth>(p, oy, ox, count);
+      if (p.together == 2)
+        convolve_strip<kWidth, 2>(p, oy, ox, count);
+      else
+        convolve_strip<kWidth, 1>(p, oy, ox, count);
+    }
 }
 
 inline void depthwise_s8_run(const DepthwiseS8Args& g) {
-  Block block;
+  const DepthwiseWindow& w = g.window;
+  Pass p{g, depthwise_s8_rows_together(w), depthwise_s8_row_sets(w), 0, {}, nullptr, g.scratch, nullptr, nullptr, 0, 0};
+  p.steps = w.kernel_w * p.sets;
+  p.w = reinterpret_cast<Weights*>(g.scratch + 4 * kBytes);
+  p.planes = g.scratch + 4 * kBytes + p.steps * p.together * 4 * static_cast<int64_t>(sizeof(Weights));
+  for (int64_t s = 0; s < p.steps; ++s) {
+    const int64_t column = s / p.sets * w.dilation_w;
+    p.step_at[s] = static_cast<int32_t>((column % w.stride_w * p.sets + s % p.sets) * kSet);
+    // Position in units of a pixel's bytes in a plane: scaled by the width of the block below.
+  }
+  const int64_t block_bytes = depthwise_s8_block_bytes(w);
   for (int64_t c = 0; c < g.channels; c += kBytes) {
-    const int64_t n = g.channels - c < kBytes ? g.channels - c : kBytes;
-    prepare(g, c, n, block);
-    for (int64_t i = g.m_begin; i < g.m_end; ++i) row(g, i, c, n, block);
+    const int64_t left = g.channels - c / 64 * 64;
+    const int64_t full = depthwise_s8_block_width(left);
+    const int64_t width = full < kBytes ? full : kBytes;
+    p.c = c;
+    p.n = g.channels - c < width ? g.channels - c : width;
+    const uint8_t* packed = g.packed + c / 64 * block_bytes + c % 64;
+    for (int64_t i = 0; i < p.steps * p.together * 4; ++i) p.w[i] = weights(load_bytes(packed + 64 * i, kBytes));
+    p.vectors = packed + block_bytes - 3 * 256;
+    Pass q = p;
+    for (int64_t s = 0; s < p.steps; ++s)
+      q.step_at[s] += static_cast<int32_t>(s / p.sets * w.dilation_w / w.stride_w * width);
+    if (width == 16)
+      block<16>(q);
+    else if (width == 32)
+      block<32>(q);
+    else
+      block<kBytes>(q);
   }
 }
 

@@ -4,7 +4,8 @@
 //   add:         q = round_half_even(min(max(fma(b, b_scale, fma(a, a_scale, bias)), lo), hi))      in output steps
 //   rescale:     q = round_half_even(min(max(fma(a, a_scale, bias), lo), hi))                        (concat, relu)
 //   lookup:      q = table[a]                                                                        (GELU, ...)
-//   observe:     running minimum and maximum of finite values; NaN or infinity counted in `bad`
+//   observe:     running minimum and maximum of finite values; NaN or infinity added to `bad`;
+//                the minimum and maximum are never -0, whatever the order of the zeros
 //   histogram:   counts[min(max(trunc((x - first) * inverse_width), 0), bins-1)] += 1 for finite x in order
 #pragma once
 

@@ -6,70 +6,12 @@
 #include "kernels/depthwise.h"
 #include "kernels/gemm_f32.h"
 #include "kernels/gemm_s8.h"
+#include "runtime/conv_plan.h"
 #include "runtime/epilogue.h"
-#include "runtime/operator.h"
-#include "runtime/window.h"
 
 namespace taille {
 
 namespace {
-
-constexpr int64_t kRowsPerTable = 192;  // output pixels an offset table covers at least, where the batch has them
-constexpr int64_t kRowGrain = 12;
-
-struct ConvGeometry {
-  int64_t out_channels, in_channels, groups, kernel_h, kernel_w;
-  int64_t taps() const { return kernel_h * kernel_w; }
-  int64_t group_in() const { return in_channels / groups; }
-  int64_t group_out() const { return out_channels / groups; }
-  bool depthwise() const { return groups > 1 && groups == in_channels && groups == out_channels; }
-};
-
-ConvGeometry geometry_of(const Graph& g, const Node& node) {
-  const auto& w = g.value(node.inputs[1]).constant->dims;
-  const int64_t groups = node.attr<int64_t>("groups");
-  return {w[0], w[3] * groups, groups, w[1], w[2]};
-}
-
-// What a plan shares with its runs.
-struct ConvPlan {
-  ImageBlocks blocks;
-  std::vector<int32_t> offsets;  // empty: rows are the input's own
-  int parts;
-};
-
-std::shared_ptr<const ConvPlan> plan_conv(const Node& node, const ConvGeometry& geo, const NodeShapes& shapes,
-                                          const EngineConfig& config, bool int8) {
-  const Dims &in = shapes.inputs[0], &out = shapes.output;
-  const Window w = window_of(node, geo.kernel_h, geo.kernel_w);
-  const auto& padding = node.attr<std::vector<int64_t>>("padding");
-  const bool plain = geo.taps() == 1 && w.stride_h == 1 && w.stride_w == 1 &&
-                     std::all_of(padding.begin(), padding.end(), [](int64_t p) { return p == 0; }) && !geo.depthwise();
-  auto plan = std::make_shared<ConvPlan>();
-  plan->blocks = image_blocks(in, out, kRowsPerTable);
-  if (plain)
-    plan->blocks.per_block = std::max<int64_t>(1, plan->blocks.images);
-  else
-    plan->offsets = conv_offsets(w, in, out, plan->blocks);
-  const double macs = static_cast<double>(product(out)) * static_cast<double>(geo.taps() * geo.group_in());
-  plan->parts = worth_forking(config, macs / mac_rate(config.isa, int8) * (geo.depthwise() ? 8 : 1));
-  return plan;
-}
-
-// Runs body(block, m_begin, m_end, thread) over all images: blocks shared out where there are enough, else rows.
-template <class Body>
-void for_rows(const RunContext& c, const ConvPlan& plan, const Body& body) {
-  const int64_t blocks = plan.blocks.blocks();
-  if (blocks >= plan.parts) {
-    split(c.pool, blocks, 1, plan.parts, [&](int64_t begin, int64_t end, int thread) {
-      for (int64_t b = begin; b < end; ++b) body(b, 0, plan.blocks.images_in(b) * plan.blocks.pixels_out, thread);
-    });
-    return;
-  }
-  for (int64_t b = 0; b < blocks; ++b)
-    split(c.pool, plan.blocks.images_in(b) * plan.blocks.pixels_out, kRowGrain, plan.parts,
-          [&](int64_t begin, int64_t end, int thread) { body(b, begin, end, thread); });
-}
 
 class ConvBase : public Operator {
  public:
@@ -123,15 +65,17 @@ class ConvF32 final : public ConvBase {
     args.taps = geo_.taps();
     args.pad_row = pad_.data<float>();
     args.k = geo_.group_in();
-    args.n = args.n_end = geo_.group_out();
+    args.n = geo_.group_out();
     args.residual_stride = args.ldc = geo_.out_channels;
     args.lo = lo_;
     args.hi = hi_;
-    for_rows(c, plan, [&](int64_t block, int64_t m_begin, int64_t m_end, int) {
+    for_blocks(c, plan, geo_.group_out(), [&](int64_t block, const GemmPartition::Part& p, int) {
       GemmF32Args part = args;
       const int64_t row0 = block * plan.blocks.per_block * plan.blocks.pixels_out * geo_.out_channels;
-      part.m_begin = m_begin;
-      part.m_end = m_end;
+      part.m_begin = p.m_begin;
+      part.m_end = p.m_end;
+      part.n_begin = p.n_begin;
+      part.n_end = p.n_end;
       for (int64_t g = 0; g < geo_.groups; ++g) {
         const int64_t column = g * geo_.group_out();
         part.a = c.in<float>(0) + block * plan.blocks.per_block * plan.blocks.image_elements + g * geo_.group_in();
@@ -183,7 +127,7 @@ class ConvS8 final : public ConvBase {
     args.taps = geo_.taps();
     args.pad_row = pad_.data<uint8_t>();
     args.k = geo_.group_in();
-    args.n = args.n_end = geo_.group_out();
+    args.n = geo_.group_out();
     args.residual_stride = args.ldc = geo_.out_channels;
     args.residual_scale = epilogue_.residual_scale;
     args.lo = epilogue_.lo;
@@ -195,11 +139,13 @@ class ConvS8 final : public ConvBase {
   void run(const RunContext& c, const ConvPlan& plan, int64_t scratch) const {
     const GemmS8Args args = shared_args(plan);
     const int64_t element = epilogue_.out_f32 ? 4 : 1;  // bytes of an output (and residual) element
-    for_rows(c, plan, [&](int64_t block, int64_t m_begin, int64_t m_end, int thread) {
+    for_blocks(c, plan, geo_.group_out(), [&](int64_t block, const GemmPartition::Part& p, int thread) {
       GemmS8Args part = args;
       const int64_t row0 = block * plan.blocks.per_block * plan.blocks.pixels_out * geo_.out_channels;
-      part.m_begin = m_begin;
-      part.m_end = m_end;
+      part.m_begin = p.m_begin;
+      part.m_end = p.m_end;
+      part.n_begin = p.n_begin;
+      part.n_end = p.n_end;
       part.scratch = c.scratch + thread * scratch;
       for (int64_t g = 0; g < geo_.groups; ++g) {
         const int64_t column = g * geo_.group_out();
@@ -247,7 +193,7 @@ class DepthwiseF32 final : public ConvBase {
   TensorPtr bias_;
 
   void run(const RunContext& c, const ConvPlan& plan) const {
-    for_rows(c, plan, [&](int64_t block, int64_t m_begin, int64_t m_end, int) {
+    for_blocks(c, plan, geo_.group_out(), [&](int64_t block, const GemmPartition::Part& p, int) {
       DepthwiseF32Args args{};
       args.a = c.in<float>(0) + block * plan.blocks.per_block * plan.blocks.image_elements;
       args.offsets = plan.offsets.data();
@@ -258,8 +204,8 @@ class DepthwiseF32 final : public ConvBase {
       args.bias = bias_ ? bias_->as<float>() : nullptr;
       args.lo = static_cast<float>(node_.attr<double>("lo"));
       args.hi = static_cast<float>(node_.attr<double>("hi"));
-      args.m_begin = m_begin;
-      args.m_end = m_end;
+      args.m_begin = p.m_begin;
+      args.m_end = p.m_end;
       args.out = c.out<float>() + block * plan.blocks.per_block * plan.blocks.pixels_out * geo_.in_channels;
       kernel_.run(args);
     });
@@ -273,42 +219,68 @@ class DepthwiseS8 final : public ConvBase {
         kernel_(select_kernel(depthwise_s8_table(), config.isa)),
         epilogue_(int8_epilogue(g, node)) {
     w_ = by_taps<int8_t>(*g.value(node.inputs[1]).constant, geo_.in_channels, geo_.taps());
-    pad_ = Buffer(static_cast<size_t>(geo_.in_channels));
-    std::fill_n(pad_.data<uint8_t>(), geo_.in_channels, epilogue_.pad_byte);
+    args_.window = depthwise_window(window_of(node_, geo_.kernel_h, geo_.kernel_w));
+    args_.pad = epilogue_.pad_byte;
+    args_.channels = args_.ldc = geo_.in_channels;
+    args_.w = w_.data<int8_t>();
+    args_.offset = epilogue_.offset.data();
+    args_.scale = epilogue_.scale.data();
+    args_.bias = epilogue_.bias.data();
+    args_.lo = epilogue_.lo;
+    args_.hi = epilogue_.hi;
+    args_.out_f32 = epilogue_.out_f32;
+    packed_ = Buffer(static_cast<size_t>(depthwise_s8_packed_bytes(args_.window, args_.channels)));
+    depthwise_s8_pack(args_, packed_.data<uint8_t>());
+    args_.packed = packed_.data<uint8_t>();
   }
 
   std::string kernel() const override { return kernel_.name; }
 
   Planned plan(const NodeShapes& shapes) const override {
-    auto plan = plan_conv(node_, geo_, shapes, config_, true);
-    return {[this, plan](const RunContext& c) { run(c, *plan); }, 0};
+    const Dims &in = shapes.inputs[0], &out = shapes.output;
+    const double macs = static_cast<double>(product(out)) * static_cast<double>(geo_.taps());
+    const int parts = worth_forking(config_, macs * 4 / mac_rate(config_.isa, true));
+    const int64_t scratch = round_up(depthwise_s8_scratch_bytes(args_.window), 64);
+    DepthwiseS8Args args = args_;
+    args.height = in[1];
+    args.width = in[2];
+    args.out_width = out[2];
+    const int64_t images = out[0], out_height = out[1];
+    return {[this, args, scratch, parts, images, out_height](const RunContext& c) {
+              run(c, args, images, out_height, parts, scratch);
+            },
+            scratch * config_.threads};
   }
 
  private:
   const KernelRow<DepthwiseS8Args>& kernel_;
   Int8Epilogue epilogue_;
-  Buffer w_, pad_;
+  Buffer w_, packed_;
+  DepthwiseS8Args args_{};  // but for what depends on the shape
 
-  void run(const RunContext& c, const ConvPlan& plan) const {
+  static DepthwiseWindow depthwise_window(const Window& w) {
+    return {w.kernel_h, w.kernel_w, w.stride_h, w.stride_w, w.pad_top, w.pad_left, w.dilation_h, w.dilation_w};
+  }
+
+  // Shares out the rows of all images, in the groups that the kernel does together.
+  void run(const RunContext& c, const DepthwiseS8Args& args, int64_t images, int64_t out_height, int parts,
+           int64_t scratch) const {
     const int64_t element = epilogue_.out_f32 ? 4 : 1;
-    for_rows(c, plan, [&](int64_t block, int64_t m_begin, int64_t m_end, int) {
-      DepthwiseS8Args args{};
-      args.a = c.in<uint8_t>(0) + block * plan.blocks.per_block * plan.blocks.image_elements;
-      args.offsets = plan.offsets.data();
-      args.taps = geo_.taps();
-      args.pad_row = pad_.data<uint8_t>();
-      args.channels = args.ldc = geo_.in_channels;
-      args.w = w_.data<int8_t>();
-      args.offset = epilogue_.offset.data();
-      args.scale = epilogue_.scale.data();
-      args.bias = epilogue_.bias.data();
-      args.lo = epilogue_.lo;
-      args.hi = epilogue_.hi;
-      args.m_begin = m_begin;
-      args.m_end = m_end;
-      args.out_f32 = epilogue_.out_f32;
-      args.out = c.out<uint8_t>() + block * plan.blocks.per_block * plan.blocks.pixels_out * geo_.in_channels * element;
-      kernel_.run(args);
+    const int64_t together = depthwise_s8_rows_together(args.window);
+    const int64_t groups = (out_height + together - 1) / together;  // of one image
+    split(c.pool, images * groups, 1, parts, [&](int64_t begin, int64_t end, int thread) {
+      DepthwiseS8Args part = args;
+      part.scratch = c.scratch + thread * scratch;
+      while (begin < end) {
+        const int64_t image = begin / groups, first = begin % groups;
+        const int64_t count = std::min(end - begin, groups - first);
+        part.a = c.in<uint8_t>(0) + image * args.height * args.width * args.channels;
+        part.out = c.out<uint8_t>() + image * out_height * args.out_width * args.ldc * element;
+        part.row_begin = first * together;
+        part.row_end = std::min(out_height, (first + count) * together);
+        kernel_.run(part);
+        begin += count;
+      }
     });
   }
 };

@@ -5,22 +5,11 @@
 #include "kernels/gemm_s8.h"
 #include "runtime/epilogue.h"
 #include "runtime/operator.h"
+#include "runtime/partition.h"
 
 namespace taille {
 
 namespace {
-
-constexpr int64_t kRowGrain = 48;  // a common multiple of the tiles' rows
-constexpr int64_t kPanel = 64;
-
-// By rows where there are enough for all threads, else by column panels.
-struct Partition {
-  bool by_rows;
-  int parts;
-};
-Partition partition(int64_t m, int parts) { return {m >= 8 * parts, parts}; }
-
-int64_t row_grain(int64_t m, int parts) { return m >= 4 * parts * kRowGrain ? kRowGrain : 6; }
 
 class LinearF32 final : public Operator {
  public:
@@ -44,7 +33,8 @@ class LinearF32 final : public Operator {
     const int64_t m = product(shapes.output) / std::max<int64_t>(1, n_);
     const double macs = static_cast<double>(m * n_) * static_cast<double>(k_);
     const int parts = worth_forking(config_, macs / mac_rate(config_.isa, false));
-    return {[this, m, parts](const RunContext& c) { run(c, m, parts); }, 0};
+    const GemmPartition how = partition_gemm(m, n_, m * k_ * 4, n_ * k_ * 4, parts);
+    return {[this, m, how](const RunContext& c) { run(c, m, how); }, 0};
   }
 
  private:
@@ -56,7 +46,7 @@ class LinearF32 final : public Operator {
   bool residual_ = false;
   float lo_ = 0, hi_ = 0;
 
-  void run(const RunContext& c, int64_t m, int parts) const {
+  void run(const RunContext& c, int64_t m, const GemmPartition& how) const {
     GemmF32Args args{};
     args.a = c.in<float>(0);
     args.lda = k_;
@@ -71,16 +61,14 @@ class LinearF32 final : public Operator {
     args.hi = hi_;
     args.out = c.out<float>();
     args.ldc = n_;
-    const Partition p = partition(m, parts);
-    split(c.pool, p.by_rows ? m : n_, p.by_rows ? row_grain(m, parts) : kPanel, parts,
-          [&](int64_t begin, int64_t end, int) {
-            GemmF32Args part = args;
-            part.m_begin = p.by_rows ? begin : 0;
-            part.m_end = p.by_rows ? end : m;
-            part.n_begin = p.by_rows ? 0 : begin;
-            part.n_end = p.by_rows ? n_ : end;
-            kernel_.run(part);
-          });
+    for_parts(c.pool, how, m, n_, [&](const GemmPartition::Part& p, int) {
+      GemmF32Args part = args;
+      part.m_begin = p.m_begin;
+      part.m_end = p.m_end;
+      part.n_begin = p.n_begin;
+      part.n_end = p.n_end;
+      kernel_.run(part);
+    });
   }
 };
 
@@ -103,7 +91,8 @@ class LinearS8 final : public Operator {
     const double macs = static_cast<double>(m * n_) * static_cast<double>(k_);
     const int parts = worth_forking(config_, macs / mac_rate(config_.isa, true));
     const int64_t scratch = round_up(gemm_s8_scratch_bytes(k_), 64);
-    return {[this, m, parts, scratch](const RunContext& c) { run(c, m, parts, scratch); }, scratch * config_.threads};
+    const GemmPartition how = partition_gemm(m, n_, m * k_, n_ * k_, parts);
+    return {[this, m, how, scratch](const RunContext& c) { run(c, m, how, scratch); }, scratch * config_.threads};
   }
 
  private:
@@ -114,7 +103,7 @@ class LinearS8 final : public Operator {
   int64_t n_ = 0, k_ = 0;
   bool residual_ = false;
 
-  void run(const RunContext& c, int64_t m, int parts, int64_t scratch) const {
+  void run(const RunContext& c, int64_t m, const GemmPartition& how, int64_t scratch) const {
     GemmS8Args args{};
     args.a = c.in<uint8_t>(0);
     args.lda = k_;
@@ -133,17 +122,15 @@ class LinearS8 final : public Operator {
     args.out = c.output;
     args.ldc = n_;
     args.out_f32 = epilogue_.out_f32;
-    const Partition p = partition(m, parts);
-    split(c.pool, p.by_rows ? m : n_, p.by_rows ? row_grain(m, parts) : kPanel, parts,
-          [&](int64_t begin, int64_t end, int thread) {
-            GemmS8Args part = args;
-            part.m_begin = p.by_rows ? begin : 0;
-            part.m_end = p.by_rows ? end : m;
-            part.n_begin = p.by_rows ? 0 : begin;
-            part.n_end = p.by_rows ? n_ : end;
-            part.scratch = c.scratch + thread * scratch;
-            kernel_.run(part);
-          });
+    for_parts(c.pool, how, m, n_, [&](const GemmPartition::Part& p, int thread) {
+      GemmS8Args part = args;
+      part.m_begin = p.m_begin;
+      part.m_end = p.m_end;
+      part.n_begin = p.n_begin;
+      part.n_end = p.n_end;
+      part.scratch = c.scratch + thread * scratch;
+      kernel_.run(part);
+    });
   }
 };
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from taille.models import TensorSpec
 
-__all__ = ["Limits", "bind_inputs", "check_arrays", "give_back", "name_inputs"]
+__all__ = ["InputBinder", "Limits", "check_arrays", "give_back", "name_inputs"]
 
 Array = npt.NDArray[Any]
 Limits = Mapping[str, Sequence[int | None]]  # named dimension -> [least, most or None]
@@ -75,47 +75,73 @@ def check_arrays(arrays: Mapping[str, Array], spec: Sequence[TensorSpec], limits
     sizes: dict[str, tuple[int, str]] = {}  # dimension -> its size and the input that set it
     for wanted in spec:
         array = arrays[wanted.name]
-        if array.dtype != np.dtype(wanted.dtype):
+        if array.dtype != wanted.dtype:
             raise TypeError(
                 f"input '{wanted.name}' is {array.dtype}; wanted {wanted.dtype}: convert it with "
                 f".astype(numpy.{wanted.dtype}) (a torch tensor with .to(torch.{wanted.dtype}))"
             )
-        shape = "[" + ", ".join(str(d) for d in wanted.shape) + "]"
         if array.ndim != len(wanted.shape):
-            raise ValueError(f"input '{wanted.name}' has shape {list(array.shape)}; wanted {shape}")
+            raise ValueError(f"{shapes(array, wanted)}")
         for axis, (size, dim) in enumerate(zip(array.shape, wanted.shape, strict=True)):
-            where = f"input '{wanted.name}' has shape {list(array.shape)}; wanted {shape}: dimension {axis} is {size}"
-            if isinstance(dim, int):
-                if size != dim:
-                    raise ValueError(f"{where}, not {dim}")
-                continue
-            known, first = sizes.setdefault(dim, (size, wanted.name))
-            if known != size:
-                raise ValueError(f"{where}, but '{dim}' is {known} in input '{first}'")
-            least, most = limits.get(dim, (1, None))
-            if size < max(1, least or 1):
-                raise ValueError(f"{where}, but '{dim}' is at least {max(1, least or 1)}")
-            if most is not None and size > most:
-                raise ValueError(f"{where}, but '{dim}' is at most {most}")
+            problem = check_size(size, dim, wanted.name, sizes, limits)
+            if problem:
+                raise ValueError(f"{shapes(array, wanted)}: dimension {axis} is {size}, {problem}")
 
 
-def bind_inputs(inputs: Any, spec: Sequence[TensorSpec], limits: Limits) -> tuple[dict[str, Array], bool]:
-    """Turn the user's inputs into named C-contiguous arrays that fit the model.
+def shapes(array: Array, wanted: TensorSpec) -> str:
+    """How an error begins that is about a shape."""
+    shape = "[" + ", ".join(str(d) for d in wanted.shape) + "]"
+    return f"input '{wanted.name}' has shape {list(array.shape)}; wanted {shape}"
 
-    Returns:
-        The arrays by name, and whether they came as torch tensors (then outputs go back as such).
 
-    Raises:
-        TypeError, ValueError: as `BaseMLModel.predict` says.
+def check_size(size: int, dim: int | str, name: str, sizes: dict[str, tuple[int, str]], limits: Limits) -> str:
+    """What is wrong with one size of the input of that name, or nothing; remembers the sizes of named dimensions."""
+    if isinstance(dim, int):
+        return "" if size == dim else f"not {dim}"
+    known, first = sizes.setdefault(dim, (size, name))
+    if known != size:
+        return f"but '{dim}' is {known} in input '{first}'"
+    least, most = limits.get(dim, (1, None))
+    least = max(1, least or 1)
+    if size < least:
+        return f"but '{dim}' is at least {least}"
+    return f"but '{dim}' is at most {most}" if most is not None and size > most else ""
+
+
+class InputBinder:
+    """Turns what a user passes to `predict` into named C-contiguous arrays that fit the model.
+
+    Dtypes and shapes are checked once each: a signature that passed is remembered, as most calls repeat one.
     """
-    named = name_inputs(inputs, [s.name for s in spec])
-    tensors = [is_tensor(v) for v in named.values()]
-    if any(tensors) and not all(tensors):
-        raise TypeError("inputs mix numpy arrays and torch tensors; wanted one kind")
-    arrays = {name: as_array(name, value) for name, value in named.items()}
-    check_arrays(arrays, spec, limits)
-    ready = {n: a if a.flags.c_contiguous and a.flags.aligned else a.copy(order="C") for n, a in arrays.items()}
-    return ready, any(tensors)
+
+    MOST_SIGNATURES = 256
+
+    def __init__(self, spec: Sequence[TensorSpec], limits: Limits):
+        """Bind inputs for a model with this specification and these limits of its named dimensions."""
+        self._spec = spec
+        self._limits = limits
+        self._names = [s.name for s in spec]
+        self._known: set[tuple[Any, ...]] = set()
+
+    def bind(self, inputs: Any) -> tuple[dict[str, Array], bool]:
+        """Give the arrays by name, and whether they came as torch tensors (then outputs go back as such).
+
+        Raises:
+            TypeError, ValueError: as `BaseMLModel.predict` says.
+        """
+        named = name_inputs(inputs, self._names)
+        tensors = [is_tensor(v) for v in named.values()]
+        if any(tensors) and not all(tensors):
+            raise TypeError("inputs mix numpy arrays and torch tensors; wanted one kind")
+        arrays = {name: as_array(name, value) for name, value in named.items()}
+        signature = tuple((a.dtype, a.shape) for a in arrays.values())
+        if signature not in self._known:
+            check_arrays(arrays, self._spec, self._limits)
+            if len(self._known) >= self.MOST_SIGNATURES:
+                self._known.clear()
+            self._known.add(signature)
+        ready = {n: a if a.flags.c_contiguous and a.flags.aligned else a.copy(order="C") for n, a in arrays.items()}
+        return ready, any(tensors)
 
 
 def give_back(outputs: Sequence[Array], names: Sequence[str], structure: str, tensors: bool) -> Any:

@@ -8,7 +8,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from taille.arrays import bind_inputs, give_back
+from taille.arrays import InputBinder, give_back
 from taille.models import BaseMLModel, TensorSpec
 from taille.profile import NodeTime, Profile
 
@@ -59,18 +59,19 @@ class CompiledModel(BaseMLModel):
         self._inputs = specs(graph.inputs)
         self._outputs = specs(graph.outputs)
         self._structure = graph.output_structure
-        self._limits = metadata.get("limits") or {}
+        self._output_names = [s.name for s in self._outputs]
+        self._binder = InputBinder(self._inputs, metadata.get("limits") or {})
         self._size_bytes: int | None = None
 
     def predict(self, inputs: Any) -> Any:
         """Run on one batch; see `BaseMLModel.predict`. Ids outside an embedding or gather are a ValueError."""
-        arrays, tensors = bind_inputs(inputs, self._inputs, self._limits)
+        arrays, tensors = self._binder.bind(inputs)
         outputs = self._model.run(arrays)
-        return give_back(outputs, [s.name for s in self._outputs], self._structure, tensors)
+        return give_back(outputs, self._output_names, self._structure, tensors)
 
     def profile(self, inputs: Any) -> Profile:
         """Run once (inputs as for `predict`) and time every node."""
-        arrays, _ = bind_inputs(inputs, self._inputs, self._limits)
+        arrays, _ = self._binder.bind(inputs)
         times = [
             NodeTime(**{**row, "shape": tuple(row["shape"]), "why": self._why(row["name"])})
             for row in self._model.profile(arrays)

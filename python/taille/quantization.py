@@ -69,7 +69,7 @@ def quantize_model(
     calibration = _native.Calibrator(graph)
     samples = calibrate(calibration, model.calibration_data, model.input_spec, captured.limits, calibration_samples)
     ranges = calibration.ranges(calibrator, PERCENTILE)
-    quantized, rows = _native.quantize(graph, ranges, names)
+    quantized, rows = _native.quantize(graph, ranges, sorted(names))
     step = {
         "step": "quantize", "precision": precision, "calibrator": calibrator, "calibration_samples": samples,
         "ignore": list(ignore),

@@ -1,6 +1,8 @@
 """Single kernel variants, for tests and benchmarks."""
 
-from numpy import float32, int32, uint8
+from typing import Any
+
+from numpy import float32, int8, int32, int64, uint8
 from numpy.typing import NDArray
 
 def list_kernels() -> list[tuple[str, str, str]]: ...
@@ -101,3 +103,96 @@ def attention(
     scratch: NDArray[float32] | None = None,
     out: NDArray[float32] | None = None,
 ) -> NDArray[float32]: ...
+def gemm_s8_pack(w: NDArray[int8]) -> NDArray[int8]: ...
+def gemm_s8_scratch_bytes(k_total: int) -> int: ...
+def gemm_s8(
+    a: NDArray[uint8],
+    packed: NDArray[int8],
+    offset: NDArray[int32],
+    scale: NDArray[float32],
+    bias: NDArray[float32],
+    *,
+    variant: str,
+    k: int,
+    offsets: NDArray[int32] | None = None,
+    pad_row: NDArray[uint8] | None = None,
+    residual: NDArray[Any] | None = None,
+    residual_scale: float = 1.0,
+    lo: float = 0.0,
+    hi: float = 255.0,
+    out_f32: bool = False,
+    m_range: tuple[int, int] | None = None,
+    n_range: tuple[int, int] | None = None,
+    out: NDArray[Any] | None = None,
+    scratch: NDArray[uint8] | None = None,
+    repeats: int = 1,
+) -> NDArray[Any]: ...
+def depthwise_s8(
+    a: NDArray[uint8],
+    w: NDArray[int8],
+    offset: NDArray[int32],
+    scale: NDArray[float32],
+    bias: NDArray[float32],
+    *,
+    variant: str,
+    stride: tuple[int, int] = (1, 1),
+    padding: tuple[int, int] = (0, 0),
+    dilation: tuple[int, int] = (1, 1),
+    pad: int = 0,
+    lo: float = 0.0,
+    hi: float = 255.0,
+    rows: tuple[int, int] | None = None,
+    out: NDArray[Any],
+    repeats: int = 1,
+) -> NDArray[Any]: ...
+def pool_max_u8(
+    a: NDArray[uint8],
+    starts: NDArray[int32],
+    offsets: NDArray[int32],
+    channels: int,
+    *,
+    variant: str,
+    out: NDArray[uint8],
+    m_range: tuple[int, int] | None = None,
+) -> NDArray[uint8]: ...
+def pool_avg_u8(
+    a: NDArray[uint8],
+    starts: NDArray[int32],
+    offsets: NDArray[int32],
+    channels: int,
+    multiplier: NDArray[float32],
+    bias: NDArray[float32],
+    *,
+    variant: str,
+    out: NDArray[uint8],
+    m_range: tuple[int, int] | None = None,
+) -> NDArray[uint8]: ...
+def quantize(
+    x: NDArray[float32], inverse_scale: float, zero_point: float, *, variant: str, out: NDArray[uint8] | None = None
+) -> NDArray[uint8]: ...
+def dequantize(
+    q: NDArray[uint8], scale: float, zero_point: int, *, variant: str, out: NDArray[float32] | None = None
+) -> NDArray[float32]: ...
+def add_u8(
+    a: NDArray[uint8],
+    b: NDArray[uint8] | None,
+    a_scale: float,
+    b_scale: float,
+    bias: float,
+    *,
+    lo: float = 0.0,
+    hi: float = 255.0,
+    variant: str,
+    out: NDArray[uint8] | None = None,
+) -> NDArray[uint8]: ...
+def lookup(
+    a: NDArray[uint8], table: NDArray[uint8], *, variant: str, out: NDArray[uint8] | None = None
+) -> NDArray[uint8]: ...
+def observe(
+    x: NDArray[float32], minimum: float, maximum: float, bad: int = 0, *, variant: str
+) -> tuple[float, float, int]: ...
+def histogram(
+    x: NDArray[float32], first: float, inverse_width: float, counts: NDArray[int64], *, variant: str
+) -> NDArray[int64]: ...
+def copy(x: NDArray[Any], out: NDArray[Any], *, variant: str) -> None: ...
+def embedding(table: NDArray[Any], ids: NDArray[int64], out: NDArray[Any], *, variant: str) -> int: ...

@@ -63,6 +63,9 @@ class Call:
     def __getitem__(self, name: str) -> Any:
         return self._args[name]
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._args
+
     def get(self, name: str, default: Any = None) -> Any:
         """The argument of that name, or `default` where the op has none."""
         return self._args.get(name, default)
@@ -103,7 +106,8 @@ class Builder:
     def build_node(self, node: fx.Node) -> None:
         """Build one node with the function that the table holds for its op."""
         if node.target is operator.getitem:
-            self.values[node] = self.values[node.args[0]][node.args[1]]
+            parts = self.values[node.args[0]]
+            self.values[node] = parts[node.args[1]] if isinstance(parts, list) else parts
             return
         self._base, self._source = self.names.base(node), source_of(node)
         function = find(node)

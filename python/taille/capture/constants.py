@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import fx
 from torch.export import ExportedProgram
@@ -97,6 +98,6 @@ class Constants:
         """A constant without dimensions."""
         key = (repr(value), kind)
         if key not in self._added:
-            array = np.asarray(value, dtype=NUMPY[kind])
+            array: npt.NDArray[Any] = np.asarray(value, dtype=NUMPY[kind])
             self._added[key] = self._graph.add_constant(f"{value!r}:{kind}", array)
         return self._added[key]

@@ -116,7 +116,7 @@ def dynamic_shapes(model: TorchModel, dims: dict[str, Any]) -> dict[str, Any] | 
     by_name = {name: {a: dims[dim_name(d)] for a, d in axes.items()} or None for name, axes in model.dynamic.items()}
     if model.by_keyword:
         return by_name
-    shapes = list(by_name.values())
+    shapes: list[Any] = list(by_name.values())
     kinds = [p.kind for p in inspect.signature(model.module.forward).parameters.values()]
     if inspect.Parameter.VAR_POSITIONAL in kinds:  # what *args takes counts as one argument
         first = kinds.index(inspect.Parameter.VAR_POSITIONAL)

@@ -226,4 +226,4 @@ def identity(b: Builder, c: Call) -> int:
 def dropout(b: Builder, c: Call) -> int:
     if c["train"] and c["p"] != 0:
         raise Unsupported("dropout that stays on in eval mode")
-    return b.value(c["input"])
+    return b.value(c["input"] if "input" in c else c["self"])  # the in-place form has another schema

@@ -96,9 +96,10 @@ def repeat_interleave(b: Builder, c: Call) -> int:
 def sliced(b: Builder, value: int, axis: int, start: Any, length: Any, *, step: int = 1, suffix: str = "") -> int:
     """`length` entries of an axis from `start` on; sizes may be symbolic."""
     names = b.exported.symbols
-    attrs = {"axis": axis, "start": [dim(start, names)], "length": [dim(length, names)], "step": step}
-    if step == 1 and attrs["start"] == [0] and b.graph.value(value)[2][axis] == attrs["length"][0]:
+    first, count = dim(start, names), dim(length, names)
+    if step == 1 and first == 0 and b.graph.value(value)[2][axis] == count:
         return value
+    attrs = {"axis": axis, "start": [first], "length": [count], "step": step}
     return b.emit("slice", [value], attrs, suffix)
 
 

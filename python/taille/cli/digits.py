@@ -113,4 +113,5 @@ def train(data: Digits, epochs: int, progress: Callable[[], None], seed: int = 0
             optimizer.step()
             schedule.step()
         progress()
-    return net.eval()
+    net.eval()
+    return net

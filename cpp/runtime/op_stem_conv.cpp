@@ -1,0 +1,156 @@
+// int8 convolutions on few channels (a network's first one: 1 or 3). In NHWC the kernel_w * channels bytes of one
+// filter row are contiguous, so with the image padded in memory a filter row is one tap: 7 taps of 21 bytes where the
+// general operator has 49 of 3. The padded copy costs an image's bytes once; a tap that is no multiple of 4 bytes long
+// costs the matrix kernel a gather, which 49 short ones cost seven times over.
+#include <algorithm>
+#include <cstring>
+
+#include "kernels/gemm_s8.h"
+#include "runtime/conv_plan.h"
+#include "runtime/epilogue.h"
+
+namespace taille {
+
+namespace {
+
+// The padded image: what the windows reach and no more.
+struct PaddedImage {
+  int64_t height, width, channels;  // of the input
+  int64_t padded_height, padded_width;
+  int64_t top, left;
+  int64_t row_bytes() const { return padded_width * channels; }
+  int64_t bytes() const { return padded_height * row_bytes(); }
+};
+
+struct StemPlan {
+  ConvPlan conv;
+  PaddedImage image;
+  int pad_parts;
+  int64_t gemm_scratch;  // bytes of one thread; the padded images lie behind all of them
+};
+
+class StemConvS8 final : public Operator {
+ public:
+  StemConvS8(const Graph& g, const Node& node, const EngineConfig& config)
+      : node_(node),
+        config_(config),
+        geo_(geometry_of(g, node)),
+        kernel_(select_kernel(gemm_s8_table(), config.isa)),
+        epilogue_(int8_epilogue(g, node)),
+        residual_(node.has_input(3)) {
+    const int64_t depth = geo_.taps() * geo_.in_channels;
+    packed_ = Buffer(static_cast<size_t>(gemm_s8_packed_bytes(geo_.out_channels, depth)));
+    gemm_s8_pack(g.value(node.inputs[1]).constant->as<int8_t>(), geo_.out_channels, depth, packed_.data<int8_t>());
+    node_.inputs.clear();  // the node is kept for its attributes
+  }
+
+  std::string kernel() const override { return kernel_.name; }
+
+  Planned plan(const NodeShapes& shapes) const override {
+    const Dims &in = shapes.inputs[0], &out = shapes.output;
+    const Window w = window_of(node_, geo_.kernel_h, geo_.kernel_w);
+    auto p = std::make_shared<StemPlan>();
+    p->image = {in[1],
+                in[2],
+                in[3],
+                (out[1] - 1) * w.stride_h + (w.kernel_h - 1) * w.dilation_h + 1,
+                (out[2] - 1) * w.stride_w + w.kernel_w,
+                w.pad_top,
+                w.pad_left};
+    const Dims padded = {in[0], p->image.padded_height, p->image.padded_width, in[3]};
+    p->conv.blocks = image_blocks(padded, out, kRowsPerTable);
+    const Window rows{w.kernel_h, 1, w.stride_h, w.stride_w, 0, 0, w.dilation_h, 1};
+    p->conv.offsets = conv_offsets(rows, padded, out, p->conv.blocks);
+    const double macs = static_cast<double>(product(out)) * static_cast<double>(geo_.taps() * geo_.in_channels);
+    p->conv.parts = worth_forking(config_, macs / mac_rate(config_.isa, true));
+    p->conv.within_block = partition_block(geo_, p->conv.blocks, p->conv.parts);
+    p->pad_parts = worth_forking(config_, static_cast<double>(product(padded)) / kBytesPerSecond);
+    p->gemm_scratch = round_up(gemm_s8_scratch_bytes(geo_.taps() * geo_.in_channels), 64);
+    return {[this, p](const RunContext& c) { run(c, *p); },
+            p->gemm_scratch * config_.threads + in[0] * p->image.bytes()};
+  }
+
+ private:
+  Node node_;
+  EngineConfig config_;
+  ConvGeometry geo_;
+  const KernelRow<GemmS8Args>& kernel_;
+  Int8Epilogue epilogue_;
+  bool residual_;
+  Buffer packed_;
+
+  // One row of a padded image.
+  void pad_row(const uint8_t* image, const PaddedImage& p, int64_t row, uint8_t* out) const {
+    const int64_t y = row - p.top;
+    if (y < 0 || y >= p.height) {
+      std::memset(out, epilogue_.pad_byte, static_cast<size_t>(p.row_bytes()));
+      return;
+    }
+    const int64_t left = std::min(p.left, p.padded_width);
+    const int64_t inside = std::max<int64_t>(0, std::min(p.width, p.padded_width - left));
+    const int64_t right = p.padded_width - left - inside;
+    std::memset(out, epilogue_.pad_byte, static_cast<size_t>(left * p.channels));
+    std::memcpy(out + left * p.channels, image + y * p.width * p.channels, static_cast<size_t>(inside * p.channels));
+    std::memset(out + (left + inside) * p.channels, epilogue_.pad_byte, static_cast<size_t>(right * p.channels));
+  }
+
+  void run(const RunContext& c, const StemPlan& p) const {
+    uint8_t* padded = c.scratch + p.gemm_scratch * config_.threads;
+    const PaddedImage& image = p.image;
+    split(c.pool, p.conv.blocks.images * image.padded_height, 1, p.pad_parts, [&](int64_t begin, int64_t end, int) {
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t n = i / image.padded_height, row = i % image.padded_height;
+        pad_row(c.in<uint8_t>(0) + n * image.height * image.width * image.channels, image, row,
+                padded + i * image.row_bytes());
+      }
+    });
+    const GemmS8Args args = shared_args(p);
+    const int64_t element = epilogue_.out_f32 ? 4 : 1;
+    for_blocks(c, p.conv, geo_.out_channels, [&](int64_t block, const GemmPartition::Part& part, int thread) {
+      GemmS8Args a = args;
+      const int64_t images = block * p.conv.blocks.per_block;
+      const int64_t row0 = images * p.conv.blocks.pixels_out * geo_.out_channels;
+      a.a = padded + images * image.bytes();
+      a.m_begin = part.m_begin;
+      a.m_end = part.m_end;
+      a.n_begin = part.n_begin;
+      a.n_end = part.n_end;
+      a.scratch = c.scratch + thread * p.gemm_scratch;
+      a.residual = residual_ ? c.in<uint8_t>(3) + row0 * element : nullptr;
+      a.out = c.out<uint8_t>() + row0 * element;
+      kernel_.run(a);
+    });
+  }
+
+  GemmS8Args shared_args(const StemPlan& p) const {
+    GemmS8Args args{};
+    args.offsets = p.conv.offsets.data();
+    args.taps = geo_.kernel_h;
+    args.k = geo_.kernel_w * geo_.in_channels;
+    args.packed = packed_.data<int8_t>();
+    args.n = geo_.out_channels;
+    args.offset = epilogue_.offset.data();
+    args.scale = epilogue_.scale.data();
+    args.bias = epilogue_.bias.data();
+    args.residual_stride = args.ldc = geo_.out_channels;
+    args.residual_scale = epilogue_.residual_scale;
+    args.lo = epilogue_.lo;
+    args.hi = epilogue_.hi;
+    args.out_f32 = epilogue_.out_f32;
+    return args;
+  }
+};
+
+}  // namespace
+
+OperatorPtr make_stem_conv(const Graph& g, const Node& node, const EngineConfig& config) {
+  if (node.op != "conv2d" || node.attr<std::string>("layout") != "nhwc") return nullptr;
+  if (g.value(node.inputs[1]).dtype != DType::s8) return nullptr;
+  const ConvGeometry geo = geometry_of(g, node);
+  const bool few = geo.in_channels % 4 != 0 && geo.in_channels < 16;
+  if (!few || geo.groups != 1 || geo.kernel_w == 1 || node.attr<std::vector<int64_t>>("dilation")[1] != 1)
+    return nullptr;
+  return std::make_unique<StemConvS8>(g, node, config);
+}
+
+}  // namespace taille

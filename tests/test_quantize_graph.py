@@ -1,0 +1,165 @@
+"""The quantised graph: what stays uint8, what stays float32 and why, and equal bits at every level."""
+
+import numpy as np
+import pytest
+
+from taille import _native
+
+
+class Net:
+    """A graph under construction with seeded weights."""
+
+    def __init__(self, *shape):
+        self.rng = np.random.default_rng(0)
+        self.g = _native.Graph()
+        self.x = self.g.add_input("x", "float32", ["batch", *shape])
+        self.shape = shape
+
+    def constant(self, name, *shape):
+        scale = 1 / np.sqrt(max(1, np.prod(shape[1:])))
+        return self.g.add_constant(name, (self.rng.standard_normal(shape) * scale).astype(np.float32))
+
+    def conv(self, x, name, out, inputs, size=3, **attrs):
+        pad = [size // 2] * 4
+        w = self.constant(name + ".w", out, inputs // attrs.get("groups", 1), size, size)
+        y = self.g.add_node("conv2d", [x, w, self.constant(name + ".b", out)], {"padding": pad, **attrs}, name)
+        return self.g.add_node("clamp", [y], {"lo": 0.0}, name + ".relu")
+
+    def finish(self, y):
+        self.g.add_output("y", y)
+        self.graph, _ = _native.optimize(self.g)
+        return self
+
+    def sample(self, batch=4, seed=1):
+        return np.random.default_rng(seed).standard_normal((batch, *self.shape)).astype(np.float32)
+
+    def quantized(self, ignore=(), method="minmax"):
+        calibrator = _native.Calibrator(self.graph, 1)
+        for seed in range(3):
+            calibrator.run({"x": self.sample(8, seed)})
+        return _native.quantize(self.graph, calibrator.ranges(method), list(ignore))
+
+
+def cnn():
+    """Convolution, depthwise, grouped, residual, pooling, slices, pads, concat, global mean, linear."""
+    n = Net(3, 12, 12)
+    a = n.conv(n.x, "stem", 16, 3)
+    d = n.conv(a, "depthwise", 16, 16, groups=16)
+    g = n.conv(d, "grouped", 16, 16, groups=4)
+    s = n.g.add_node("add", [g, a], {}, "sum")
+    p = n.g.add_node("max_pool2d", [s], {"kernel": [2, 2], "stride": [2, 2]}, "max")
+    q = n.g.add_node("avg_pool2d", [s], {"kernel": [2, 2], "stride": [2, 2]}, "avg")
+    c = n.g.add_node("concat", [p, q], {"axis": 1}, "concat")
+    half = n.g.add_node("slice", [c], {"axis": 1, "start": [8], "length": [16]}, "half")
+    wide = n.g.add_node("pad", [half], {"before": [0, 4, 0, 0], "after": [0, 4, 0, 0], "value": 0.0}, "wide")
+    m = n.g.add_node("mean", [n.conv(wide, "last", 32, 24)], {"axes": [2, 3]}, "mean")
+    return n.finish(n.g.add_node("linear", [m, n.constant("fc.w", 10, 32)], {}, "fc"))
+
+
+def dtypes(graph):
+    return {node["name"]: node["dtype"] for node in graph.nodes}
+
+
+def test_a_cnn_stays_uint8_from_end_to_end():
+    graph, report = cnn().quantized()
+    kinds = dtypes(graph)
+    floats = [name for name, dtype in kinds.items() if dtype == "float32"]
+    assert floats == ["fc"]
+    assert [row["precision"] for row in report] == ["int8"] * 5
+    assert [n["op"] for n in graph.nodes].count("quantize") == 1
+    assert "dequantize" not in [n["op"] for n in graph.nodes]
+
+
+def test_results_are_near_and_equal_at_every_level_and_thread_count():
+    net = cnn()
+    graph, _ = net.quantized()
+    x = net.sample(5, seed=9)
+    exact = _native.Model(net.graph, 1).run({"x": x})[0]
+    runs = [_native.Model(graph, t, isa).run({"x": x})[0] for isa in _native.supported_isas() for t in (1, 2)]
+    for other in runs[1:]:
+        np.testing.assert_array_equal(runs[0].view(np.uint32), other.view(np.uint32))
+    noise = ((runs[0] - exact) ** 2).sum() / (exact**2).sum()
+    assert noise < 0.01
+
+
+def test_float_results_are_equal_at_every_level_too():
+    net = cnn()
+    x = net.sample(3)
+    runs = [_native.Model(net.graph, t, isa).run({"x": x})[0] for isa in _native.supported_isas() for t in (1, 2)]
+    for other in runs[1:]:
+        np.testing.assert_array_equal(runs[0].view(np.uint32), other.view(np.uint32))
+
+
+def test_ignored_layers_stay_float_and_say_so():
+    graph, report = cnn().quantized(ignore=["grouped"])
+    assert {row["name"]: row["why"] for row in report if row["precision"] != "int8"} == {
+        "grouped": "ignored by request"
+    }
+    assert dtypes(graph)["grouped"] == "float32"
+    assert "grouped.w.nhwc.int8" not in graph.constants()
+    with pytest.raises(ValueError, match="ignore names 'nothing'"):
+        cnn().quantized(ignore=["nothing"])
+
+
+def test_activations_between_layers_become_tables():
+    n = Net(16)
+    y = n.g.add_node("linear", [n.x, n.constant("w1", 32, 16)], {}, "fc1")
+    y = n.g.add_node("gelu", [y], {}, "gelu")
+    n.finish(n.g.add_node("linear", [y, n.constant("w2", 8, 32)], {}, "fc2"))
+    graph, _ = n.quantized()
+    assert [node["op"] for node in graph.nodes] == ["quantize", "linear", "lookup", "linear"]
+    x = n.sample(64, seed=5)
+    exact, ours = (_native.Model(g, 1).run({"x": x})[0] for g in (n.graph, graph))
+    assert ((ours - exact) ** 2).sum() / (exact**2).sum() < 0.01
+
+
+def test_weights_keep_zeros_and_use_the_whole_range():
+    n = Net(4)
+    w = np.array([[0, 0, 0, 0], [1, -2, 0, 0.5], [1e-3, 0, 0, 0]], np.float32)
+    n.finish(n.g.add_node("linear", [n.x, n.g.add_constant("w", w)], {}, "fc"))
+    graph, _ = n.quantized()
+    constants = graph.constants()
+    np.testing.assert_array_equal(constants["w.int8"], [[0, 0, 0, 0], [64, -127, 0, 32], [127, 0, 0, 0]])
+    np.testing.assert_allclose(constants["w.scale"], [1, 2 / 127, 1e-3 / 127], rtol=1e-6)
+
+
+def test_percentile_cuts_outliers_and_minmax_does_not():
+    n = Net(64)
+    n.finish(n.g.add_node("linear", [n.x, n.constant("w", 4, 64)], {}, "fc"))
+    calibrator = _native.Calibrator(n.graph, 1)
+    x = np.random.default_rng(3).uniform(-1, 1, (1000, 64)).astype(np.float32)
+    x[0, 0] = 100.0
+    for part in np.split(x, 10):
+        calibrator.run({"x": part})
+    assert calibrator.ranges("minmax")["x"][1] == 100.0
+    lo, hi = calibrator.ranges("percentile", 99.99)["x"]
+    assert hi == pytest.approx(1.0, abs=0.1)  # a bin of the widened histogram is 0.06 wide
+    assert lo == pytest.approx(-1.0, abs=0.1)
+
+
+def test_statistics_do_not_depend_on_how_samples_are_batched():
+    x = np.random.default_rng(4).standard_normal((120, 16)).astype(np.float32)
+    found = []
+    for parts in (1, 8, 120):
+        n = Net(16)
+        n.finish(n.g.add_node("linear", [n.x, n.constant("w", 4, 16)], {}, "fc"))
+        calibrator = _native.Calibrator(n.graph, 2)
+        for part in np.split(x, parts):
+            calibrator.run({"x": part})
+        found.append((calibrator.ranges("minmax"), calibrator.ranges("percentile", 99.0)["x"]))
+    assert found[0][0] == found[1][0] == found[2][0]
+    for _, (lo, hi) in found:  # histograms may have been widened at different times
+        assert (lo, hi) == pytest.approx(found[0][1], abs=0.02)
+
+
+def test_calibration_refuses_bad_values_and_no_values():
+    n = Net(4)
+    n.finish(n.g.add_node("linear", [n.x, n.constant("w", 4, 4)], {}, "fc"))
+    calibrator = _native.Calibrator(n.graph, 1)
+    with pytest.raises(ValueError, match="calibration data is empty"):
+        calibrator.ranges()
+    with pytest.raises(ValueError, match="calibration: 'x' has 1 values that are NaN or infinite"):
+        calibrator.run({"x": np.array([[1, np.nan, 0, 0]], np.float32)})
+    calibrator.run({"x": np.ones((1, 4), np.float32)})
+    with pytest.raises(ValueError, match=r"outside \(50, 100\]"):
+        calibrator.ranges("percentile", 40.0)

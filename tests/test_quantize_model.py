@@ -1,0 +1,187 @@
+"""Quantisation to int8: quality on real data, the same bits everywhere, and what it says about bad calibration data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import taille
+from taille import _native
+from zoo import cifar, in_batches, minilm, mlp, relative_error, resnet20, sentence_pairs, tokens
+
+
+class Batches:
+    """Re-iterable batches that count how often they are iterated."""
+
+    def __init__(self, values: Any, size: int):
+        self.values, self.size, self.iterations = values, size, 0
+
+    def __iter__(self) -> Iterator[Any]:
+        self.iterations += 1
+        return iter(self.values.split(self.size))
+
+
+def outputs(graph: Any, inputs: dict[str, np.ndarray[Any, Any]], threads: int, isa: str = "") -> list[Any]:
+    return _native.Model(graph, threads, isa).run(inputs)
+
+
+def check_same_bits(graph: Any, inputs: dict[str, Any], small: dict[str, Any]) -> None:
+    """Threads and levels do not change a bit; the portable level, which is slow, gets the small inputs."""
+    wanted, wanted_small = outputs(graph, inputs, 1), outputs(graph, small, 1)
+    for threads in (2, 3):
+        for given, want in zip(outputs(graph, inputs, threads), wanted, strict=True):
+            np.testing.assert_array_equal(given, want, strict=True)
+    for isa in _native.supported_isas():
+        for given, want in zip(outputs(graph, small, 2, isa), wanted_small, strict=True):
+            np.testing.assert_array_equal(given, want, strict=True, err_msg=isa)
+
+
+@pytest.fixture(scope="module")
+def resnet() -> tuple[taille.TorchModel, taille.QuantizedModel]:
+    images, _ = cifar("train", 0, 500)
+    model = taille.TorchModel(resnet20(), (images[:2],), calibration_data=Batches(images, 100), name="resnet20")
+    return model, taille.quantize_model(model, "int8")
+
+
+def test_resnet20_keeps_its_accuracy(resnet: tuple[taille.TorchModel, taille.QuantizedModel]) -> None:
+    model, small = resnet
+    images, labels = cifar("test", 0, 1000)
+    full = (model.predict(images).argmax(1).numpy() == labels).mean()
+    int8 = (small.predict(images).argmax(1).numpy() == labels).mean()
+    assert int8 >= full - 0.01
+    assert {r.precision for r in small.report if r.op in ("conv2d", "linear")} == {"int8"}
+    assert all(r.weight_sqnr_db > 25 for r in small.report if r.op in ("conv2d", "linear"))
+
+
+def test_resnet20_gives_the_same_bits_everywhere(resnet: tuple[taille.TorchModel, taille.QuantizedModel]) -> None:
+    graph = resnet[1].graph
+    name = graph.inputs[0][0]
+    images = cifar("test", 0, 5)[0].numpy()
+    check_same_bits(graph, {name: images}, {name: images[:1]})
+
+
+def test_resnet20_shrinks(resnet: tuple[taille.TorchModel, taille.QuantizedModel]) -> None:
+    model, small = resnet
+    assert small.size_bytes < 0.4 * model.size_bytes
+    assert small.metadata["recipe"] == [
+        {"step": "quantize", "precision": "int8", "calibrator": "minmax", "calibration_samples": 500, "ignore": []}
+    ]
+    assert small.parent is model
+    assert small.input_spec == model.input_spec
+    assert small.output_spec == model.output_spec
+
+
+@pytest.fixture(scope="module")
+def bert() -> tuple[taille.TorchModel, taille.QuantizedModel, Any]:
+    net, tokenizer = minilm()
+    sentences, more, _ = sentence_pairs("sick_train.tsv", 64)
+    example = tokens(tokenizer, sentences[:2])
+    batches = [tokens(tokenizer, part) for part in in_batches(sentences + more, 16)]
+    axes = {name: {0: "batch", 1: "sequence"} for name in example}
+    model = taille.TorchModel(net, example, dynamic_shapes=axes, calibration_data=batches, name="MiniLM-L6")
+    return model, taille.quantize_model(model, "int8"), tokenizer
+
+
+def embed(model: taille.BaseMLModel, tokenizer: Any, sentences: list[str]) -> np.ndarray[Any, Any]:
+    parts = []
+    for part in in_batches(sentences, 32):
+        inputs = tokens(tokenizer, part)
+        hidden, mask = model.predict(inputs)["last_hidden_state"], inputs["attention_mask"].unsqueeze(-1)
+        parts.append(nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=1).numpy())
+    return np.concatenate(parts)
+
+
+def test_minilm_keeps_its_quality(bert: tuple[taille.TorchModel, taille.QuantizedModel, Any]) -> None:
+    from scipy.stats import spearmanr
+
+    model, small, tokenizer = bert
+    first, second, scores = sentence_pairs("sick_trial.tsv", 200)
+    rho = {}
+    for name, which in (("fp32", model), ("int8", small)):
+        cosine = (embed(which, tokenizer, first) * embed(which, tokenizer, second)).sum(1)
+        rho[name] = spearmanr(cosine, scores).statistic
+    assert rho["fp32"] > 0.7
+    assert rho["int8"] >= rho["fp32"] - 0.02
+
+
+def test_minilm_gives_the_same_bits_everywhere(bert: tuple[taille.TorchModel, taille.QuantizedModel, Any]) -> None:
+    _, small, tokenizer = bert
+    full = {
+        k: v.numpy() for k, v in tokens(tokenizer, ["A man plays the guitar.", "Nobody does, as it happens."]).items()
+    }
+    short = {k: v.numpy() for k, v in tokens(tokenizer, ["A man."]).items()}
+    check_same_bits(small.graph, full, short)
+
+
+def test_an_mlp_and_its_options() -> None:
+    torch.manual_seed(0)
+    data = Batches(torch.randn(300, 20), 64)
+    model = taille.TorchModel(mlp(20, 128, 128, 5), (data.values[:2],), calibration_data=data)
+    x = torch.randn(50, 20)
+    for calibrator in ("minmax", "percentile"):
+        small = taille.quantize_model(model, "int8", calibrator=calibrator)
+        assert relative_error(small.predict(x), model.predict(x)) < 0.05
+    left = taille.quantize_model(model, "int8", ignore=["layers.0", "*.2"])
+    kept = {r.name for r in left.report if r.precision != "int8"}
+    assert {"layers.0", "layers.2"} <= kept
+    assert "layers.1" not in kept
+    few = taille.quantize_model(model, "int8", calibration_samples=100)
+    assert few.metadata["recipe"][0]["calibration_samples"] == 100
+    assert data.iterations == 4
+
+
+def test_batches_of_every_form() -> None:
+    torch.manual_seed(0)
+    x, y = torch.randn(64, 20), torch.zeros(64, dtype=torch.long)
+    forms: dict[str, Any] = {
+        "tensors": [x], "arrays": [x.numpy()], "(x, y)": [(x, y)], "[x, y]": [[x, y]], "dicts": [{"x": x, "label": y}],
+        "not contiguous": [x.t().contiguous().t()],
+    }  # fmt: skip
+    net, found = mlp(), {}
+    for name, batches in forms.items():
+        small = taille.quantize_model(taille.TorchModel(net, (x[:2],), calibration_data=batches))
+        found[name] = small.predict(x.numpy())
+    for name, given in found.items():
+        np.testing.assert_array_equal(given, found["tensors"], err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("data", "error", "message"),
+    [
+        (None, ValueError, r"calibration_data=batches.*x: float32\[batch, 20\]"),
+        ([], ValueError, r"is empty; wanted batches of x: float32\[batch, 20\]"),
+        ([torch.randn(2, 21)], ValueError, r"batch 0: input 'x' has shape \[2, 21\]; wanted \[batch, 20\]"),
+        ([torch.randn(2, 20), torch.randn(2, 3, 20)], ValueError, r"batch 1: input 'x' has shape \[2, 3, 20\]"),
+        ([torch.randn(2, 20).double()], TypeError, "batch 0: input 'x' is float64; wanted float32"),
+        ([{"y": torch.randn(2, 20)}], ValueError, "batch 0 has no x"),
+        ([()], ValueError, "batch 0 holds 0 arrays"),
+        (["text"], TypeError, "batch 0: input 'x' is str"),
+    ],
+)
+def test_bad_calibration_data(data: Any, error: type[Exception], message: str) -> None:
+    model = taille.TorchModel(mlp(), (torch.randn(2, 20),), calibration_data=data)
+    with pytest.raises(error, match=message):
+        taille.quantize_model(model)
+
+
+def test_bad_options() -> None:
+    model = taille.TorchModel(mlp(), (torch.randn(2, 20),), calibration_data=[torch.randn(8, 20)])
+    with pytest.raises(ValueError, match="unknown precision 'int7'; there is int8"):
+        taille.quantize_model(model, "int7")
+    with pytest.raises(ValueError, match="unknown calibrator 'best'; there are minmax, percentile"):
+        taille.quantize_model(model, calibrator="best")
+    with pytest.raises(ValueError, match="calibration_samples is 0"):
+        taille.quantize_model(model, calibration_samples=0)
+    with pytest.raises(ValueError, match=r"no node is called 'layers\.9'; the nodes are layers\.0, "):
+        taille.quantize_model(model, ignore=["layers.9"])
+    with pytest.raises(TypeError, match="a sequence of names"):
+        taille.quantize_model(model, ignore="layers.0")
+    with pytest.raises(TypeError, match=r"(?s)bare nn\.Module.*TorchModel\("):
+        taille.quantize_model(mlp())
+    with pytest.raises(TypeError, match="takes a TorchModel, not CompiledModel"):
+        taille.quantize_model(taille.compile_model(model))
