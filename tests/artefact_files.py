@@ -123,6 +123,18 @@ def everything() -> Any:
     return g
 
 
+def load(blob: bytes) -> Any:
+    """The graph in these bytes."""
+    return _native.deserialize(blob)[0]
+
+
+def one_node(op: str, attrs: dict[str, Any]) -> Any:
+    """A graph of a node that has no inputs."""
+    g = _native.Graph()
+    g.add_output("y", g.add_node(op, [], attrs, "node"))
+    return g
+
+
 def assert_same(a: Any, b: Any) -> None:
     """All that can be seen of two graphs is the same, bit for bit."""
     assert a.dump() == b.dump()

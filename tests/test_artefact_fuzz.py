@@ -35,6 +35,7 @@ from support import output_of
 from taille import _native
 from taille.errors import ArtefactError
 
+SANITIZED = "libasan" in os.environ.get("LD_PRELOAD", "")
 FILES = [_native.serialize(make(), "{}") for make in (mlp, int8_conv, everything)]
 PARTS = [take_apart(blob) for blob in FILES]
 many = settings(max_examples=400, deadline=None)
@@ -337,7 +338,7 @@ HEAVY: dict[str, Callable[[], bytes]] = {
     "many zeros": lambda: File("[" + "0," * 10_000_000 + "0]", {}, b"").bytes(),
     "many arrays": lambda: File("[" + "[]," * 5_000_000 + "0]", {}, b"").bytes(),
     "many objects": lambda: File("[" + '{"a":{}},' * 3_000_000 + "0]", {}, b"").bytes(),
-    "many keys": lambda: File("{" + ",".join(f'"{i}":0' for i in range(1_500_000)) + "}", {}, b"").bytes(),
+    "many keys": lambda: File("{" + ",".join(f'"{i}":0' for i in range(700_000)) + "}", {}, b"").bytes(),
     "a long string": lambda: File('"' + "a" * 40_000_000 + '"', {}, b"").bytes(),
     "a long number": lambda: File("1" * 20_000_000, {}, b"").bytes(),
     "escapes": lambda: File('"' + "\\u0041" * 4_000_000 + '"', {}, b"").bytes(),
@@ -374,10 +375,10 @@ def test_time_is_bounded(name: str) -> None:
         _native.deserialize(blob)
     except ArtefactError:
         assert name not in {"many nodes", "growing extents"}
-    assert time.perf_counter() - start < 20
+    assert time.perf_counter() - start < (60 if SANITIZED else 20)
 
 
-@pytest.mark.skipif("libasan" in os.environ.get("LD_PRELOAD", ""), reason="the sanitizer's own memory is larger")
+@pytest.mark.skipif(SANITIZED, reason="the sanitizer's own memory is larger")
 def test_memory_is_bounded() -> None:
     """Beside the file itself, at most half a gigabyte, whatever the file claims."""
     code = f"""
@@ -412,4 +413,6 @@ def test_a_slice_whose_reach_overflows() -> None:
     parts.graph["nodes"][0]["attrs"] |= {"start": ["D", [0]], "length": ["D", [length]], "step": ["I", 1]}
     assert load_or_refuse(parts.bytes())
     parts.graph["nodes"][0]["attrs"]["step"] = ["I", 2**40]
+    assert not load_or_refuse(parts.bytes())
+    parts.graph["nodes"][0]["attrs"] |= {"length": ["D", [-(2**63)]], "step": ["I", 1]}
     assert not load_or_refuse(parts.bytes())

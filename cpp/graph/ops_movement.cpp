@@ -46,9 +46,10 @@ Inferred slice(const InferContext& c) {
   c.want(c.integer("step") >= 1, "step ", c.integer("step"), " is below 1");
   if (start[0].is_constant() && length[0].is_constant() && shape[axis].is_constant()) {
     const int64_t n = length[0].constant(), s = start[0].constant(), extent = shape[axis].constant();
+    c.want(s >= 0 && n >= 0, "start ", s, " or length ", n, " is negative");
     // Divided, not multiplied: a product of a hostile length and step overflows.
-    const bool inside = n == 0 || (s >= 0 && s < extent && n - 1 <= (extent - 1 - s) / c.integer("step"));
-    c.want(s >= 0 && n >= 0 && inside, "reaches outside an extent of ", shape[axis].text());
+    c.want(n == 0 || (s < extent && n - 1 <= (extent - 1 - s) / c.integer("step")), "reaches outside an extent of ",
+           shape[axis].text());
   }
   shape[axis] = length[0];
   return {c.in(0).dtype, shape};
