@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+import taille
+from artefact_files import take_apart
 from taille import _native
 
 
@@ -121,6 +123,15 @@ def test_weights_keep_zeros_and_use_the_whole_range():
     constants = graph.constants()
     np.testing.assert_array_equal(constants["w.int8"], [[0, 0, 0, 0], [64, -127, 0, 32], [127, 0, 0, 0]])
     np.testing.assert_allclose(constants["w.scale"], [1, 2 / 127, 1e-3 / 127], rtol=1e-6)
+
+
+def test_a_weight_of_minus_128_is_refused():
+    graph, _ = cnn().quantized()
+    parts = take_apart(_native.serialize(graph))
+    begin, _ = parts.table["fc.w.int8"]["data_offsets"]
+    parts.data = parts.data[:begin] + b"\x80" + parts.data[begin + 1 :]
+    with pytest.raises(taille.ArtefactError, match="linear 'fc': an int8 weight is -128"):
+        _native.deserialize(parts.bytes())
 
 
 def test_percentile_cuts_outliers_and_minmax_does_not():

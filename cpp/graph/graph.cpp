@@ -19,6 +19,16 @@ size_t bytes_of(DType type, const std::vector<int64_t>& dims) {
   return static_cast<size_t>(bytes);
 }
 
+// The int8 kernels are exact for weights in [-127, 127]; the quantiser makes no others, a file might.
+void check_int8_weights(const Graph& g, const Node& node) {
+  if ((node.op != "linear" && node.op != "conv2d") || !g.is_constant(node.inputs[1])) return;
+  const Tensor& w = *g.value(node.inputs[1]).constant;
+  if (w.dtype != DType::s8) return;
+  const int8_t* values = w.as<int8_t>();
+  check(std::find(values, values + w.count(), int8_t{-128}) == values + w.count(), node.op, " '", node.name,
+        "': an int8 weight is -128; wanted [-127, 127]");
+}
+
 std::string label(const Node& node) { return concat(node.op, " '", node.name, "'"); }
 
 }  // namespace
@@ -111,6 +121,7 @@ void Graph::validate() const {
         check(std::find(known.begin(), known.end(), s) != known.end(), label(node), ": dimension '", s,
               "' belongs to no input");
     check(copy.attrs.size() == node.attrs.size(), label(node), ": an attribute is missing");
+    check_int8_weights(*this, node);
     ready[static_cast<size_t>(node.output)] = 1;
   }
   for (ValueId o : outputs) check(in_range(o) && ready[static_cast<size_t>(o)], "graph output ", o, " is not computed");
