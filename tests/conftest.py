@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from hypothesis import settings
+
 from taille import _native
 
 
@@ -10,8 +12,6 @@ def pytest_report_header() -> str:
     isas = ", ".join(_native.supported_isas())
     return f"taille: {_native.cpu_name()}, levels {isas}; {threads} threads ({reason})"
 
-
-from hypothesis import settings
 
 # No test asserts a time, and hypothesis's deadline of 200 ms would be one.
 settings.register_profile("taille", deadline=None, print_blob=True)
