@@ -127,9 +127,7 @@ def gemm_s8(
     scratch: NDArray[uint8] | None = None,
     repeats: int = 1,
 ) -> NDArray[Any]: ...
-def depthwise_s8_scratch_bytes(
-    kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]
-) -> int: ...
+def depthwise_s8_scratch_bytes(kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]) -> int: ...
 def depthwise_s8(
     a: NDArray[uint8],
     w: NDArray[int8],
