@@ -143,6 +143,11 @@ REDUCE_AND_MOVE: dict[str, Function] = {
     "mean of one axis": lambda x: x.mean(2),
     "sum": lambda x: x.sum(1),
     "sum of two axes": lambda x: x.sum((1, 3), keepdim=True),
+    "sum of a mask": lambda x: (x > 0).sum(1),
+    "sum of a mask of integers": lambda x: (x > 0).long().sum((1, 2)),
+    "cumsum": lambda x: x.cumsum(1),
+    "cumsum of the last axis": lambda x: x.cumsum(-1),
+    "cumsum of a mask": lambda x: (x > 0).int().cumsum(2),
     "norm": lambda x: F.normalize(x, dim=1),
     "view": lambda x: x.view(x.shape[0], -1),
     "view of batch": lambda x: x.view(-1, x.shape[3]),
@@ -349,7 +354,7 @@ def test_every_unsupported_node_is_listed() -> None:
             self.conv = nn.Conv2d(1, 2, 3)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            x = torch.cumsum(self.conv(x), 1)
+            x = torch.cumprod(self.conv(x), 1)
             x = F.relu(x)
             x = torch.fft.fft(x).real
             return F.max_pool2d(x, 2, 2, ceil_mode=True).sort(dim=1)[0]
@@ -357,12 +362,17 @@ def test_every_unsupported_node_is_listed() -> None:
     with pytest.raises(taille.CaptureError) as caught:
         taille.compile_model(taille.TorchModel(Odd(), (torch.randn(2, 1, 8, 8),)))
     text = str(caught.value)
-    for part in ("aten.cumsum.default", "aten.fft_fft.default", "aten.sort.default", "[batch, 2, 6, 6]"):
+    for part in ("aten.cumprod.default", "aten.fft_fft.default", "aten.sort.default", "[batch, 2, 6, 6]"):
         assert part in text
     assert text.count("test_capture.py:") >= 3
-    assert "torch.cumsum(self.conv(x), 1)" in text
+    assert "torch.cumprod(self.conv(x), 1)" in text
     assert "aten.relu" not in text
     assert "aten.conv2d" not in text
+
+
+def test_sums_of_integers_are_refused() -> None:
+    with pytest.raises(taille.CaptureError, match="sums of integers other than counts"):
+        taille.compile_model(taille.TorchModel(Fn(lambda x: (x * 10).long().sum(1)), (torch.randn(2, 3),)))
 
 
 def test_an_in_place_change_seen_through_another_view_is_refused() -> None:

@@ -206,6 +206,27 @@ def test_load_refuses(tmp_path: Path) -> None:
         taille.load(bad, threads=0)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[1]", "not a JSON object"),
+        ("{", "not JSON"),
+        ("[" * 100_000, "not JSON"),
+        ('{"limits": [1]}', "limits"),
+        ('{"limits": {"batch": ["a", 2]}}', "limits"),
+        ('{"left_alone": 3}', "left_alone"),
+        ('{"sparsity": "much"}', "sparsity"),
+    ],
+)
+def test_load_refuses_hostile_metadata(
+    pair: tuple[taille.TorchModel, taille.CompiledModel], tmp_path: Path, text: str, message: str
+) -> None:
+    path = tmp_path / "m.safetensors"
+    taille._native.save_artefact(str(path), pair[1].graph, text)
+    with pytest.raises(taille.ArtefactError, match=message):
+        taille.load(path)
+
+
 def test_a_level_that_does_not_exist(tmp_path: Path) -> None:
     path = tmp_path / "m.safetensors"
     taille.TorchModel(mlp(), (torch.randn(2, 20),)).save(path)

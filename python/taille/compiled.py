@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taille.arrays import InputBinder, give_back
+from taille.errors import ArtefactError
 from taille.models import BaseMLModel, TensorSpec
 from taille.profile import NodeTime, Profile
 
@@ -105,7 +106,7 @@ class CompiledModel(BaseMLModel):
     @property
     def sparsity(self) -> float:
         """The share of the matrix and convolution weights that were zero at capture."""
-        return float(self._metadata.get("sparsity", 0.0))
+        return float(self._metadata.get("sparsity") or 0.0)
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -122,7 +123,7 @@ class CompiledModel(BaseMLModel):
         return [{**node, "why": self._why(node["name"])} for node in self._model.describe()]
 
     def _why(self, node: str) -> str:
-        return str(self._metadata.get("left_alone", {}).get(node, ""))
+        return str((self._metadata.get("left_alone") or {}).get(node, ""))
 
     def dump(self) -> str:
         """The graph as text, a line per input, node and output."""
@@ -158,6 +159,21 @@ class CompiledModel(BaseMLModel):
         return f"<CompiledModel {name}: {'; '.join(map(str, self._inputs))} -> {'; '.join(map(str, self._outputs))}>"
 
 
+def check_metadata(path: str | Path, metadata: Any) -> None:
+    """Raise an ArtefactError unless the metadata of a file has the form that this module reads."""
+    if not isinstance(metadata, dict):
+        raise ArtefactError(f"{path}: the metadata is not a JSON object")
+    limits, left_alone, sparsity = (metadata.get(k) for k in ("limits", "left_alone", "sparsity"))
+    if limits is not None:
+        pairs = list(limits.values()) if isinstance(limits, dict) else [None]
+        if not all(isinstance(p, list) and len(p) == 2 and all(v is None or type(v) is int for v in p) for p in pairs):
+            raise ArtefactError(f"{path}: the metadata's limits are not [least, most] by dimension")
+    if left_alone is not None and not isinstance(left_alone, dict):
+        raise ArtefactError(f"{path}: the metadata's left_alone is not an object")
+    if sparsity is not None and type(sparsity) not in (int, float):
+        raise ArtefactError(f"{path}: the metadata's sparsity is not a number")
+
+
 def load(path: str | Path, *, threads: int | None = None, streams: int = 1) -> CompiledModel:
     """Read an artefact and prepare it to run on this CPU. Needs no torch.
 
@@ -172,7 +188,6 @@ def load(path: str | Path, *, threads: int | None = None, streams: int = 1) -> C
         FileNotFoundError: there is no such file.
     """
     from taille import _native
-    from taille.errors import ArtefactError
 
     thread_count(threads, streams)
     if not Path(path).exists():
@@ -180,8 +195,7 @@ def load(path: str | Path, *, threads: int | None = None, streams: int = 1) -> C
     graph, text = _native.load_artefact(str(path))
     try:
         metadata = json.loads(text) if text else {}
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ArtefactError(f"{path}: the metadata is not JSON: {error}") from None
-    if not isinstance(metadata, dict):
-        raise ArtefactError(f"{path}: the metadata is not a JSON object")
+    check_metadata(path, metadata)
     return CompiledModel(graph, metadata, threads=threads, streams=streams)

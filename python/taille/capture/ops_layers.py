@@ -6,8 +6,9 @@ import math
 from typing import Any
 
 import torch
+from torch import fx
 
-from taille.capture.builder import DTYPES, Builder, Call, fake, op
+from taille.capture.builder import Builder, Call, fake, op
 from taille.capture.symbols import Unsupported, expression
 
 
@@ -184,9 +185,39 @@ def summed(b: Builder, x: int, source: torch.Tensor, axes: list[int], out: Any) 
 @op("aten.sum.dim_IntList", "aten.sum.default")
 def sum_(b: Builder, c: Call) -> int:
     axes = reduced_axes(c, c.get("dim"))
-    if DTYPES[c.out.dtype] == "int64" and DTYPES[fake(c["self"]).dtype] == "int64":
-        raise Unsupported("sums of integers")  # only exact below 2^24 in float32; counts of a mask are
+    check_counts(c)
     return summed(b, b.value(c["self"], "float32"), fake(c["self"]), axes, c.out)
+
+
+def check_counts(c: Call) -> None:
+    """Refuse sums of integers, which float32 holds exactly only below 2^24, other than counts of a mask."""
+    node = c["self"]
+    if fake(node).is_floating_point():
+        return
+    while isinstance(node, fx.Node) and node.meta["val"].dtype != torch.bool:
+        if not str(node.target).startswith(("aten.to.", "aten._to_copy.", "aten.type_as.")):
+            raise Unsupported("sums of integers other than counts of a mask")
+        node = node.args[0]
+
+
+@op("aten.cumsum.default")
+def cumsum(b: Builder, c: Call) -> int:
+    """A product with a triangle of ones, since the size may be dynamic."""
+    check_counts(c)
+    source, rank = fake(c["self"]), fake(c["self"]).dim()
+    axis = c["dim"] % rank
+    order = [*(a for a in range(rank) if a != axis), axis]
+    back = [*range(axis), rank - 1, *range(axis, rank - 1)]
+    (size,) = b.dims([source.shape[axis]])
+    columns = b.emit("arange", [], {"length": [size]}, "columns")
+    rows = b.emit("reshape", [columns], {"shape": [size, 1]}, "rows")
+    ones = b.cast(b.emit("le", [rows, columns], suffix="triangle"), "float32")
+    x = b.value(c["self"], "float32")
+    if axis != rank - 1:
+        x = b.emit("permute", [x], {"axes": order}, "front")
+    x = b.reshape(x, [*(source.shape[a] for a in order[:-1]), 1, source.shape[axis]], "row")
+    x = b.reshape(b.emit("matmul", [x, ones]), [source.shape[a] for a in order], "sums")
+    return x if axis == rank - 1 else b.emit("permute", [x], {"axes": back}, "back")
 
 
 @op("aten.linalg_vector_norm.default", "aten.norm.ScalarOpt_dim")

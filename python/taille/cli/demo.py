@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -76,13 +77,15 @@ def compare(
     from taille import _native
     from taille.cli.digits import load_digits, train
 
+    busy = os.getloadavg()[0]
     data, epochs = load_digits(), QUICK_EPOCHS if quick else EPOCHS
     count = threads or _native.granted_threads()[0]
     before = torch.get_num_threads()
-    torch.set_num_threads(count)
+    torch.set_num_threads(1)  # the same network whatever the number of threads, also where others use the machine
     try:
         task = progress.add_task("training", total=epochs)
         net = train(data, epochs, lambda: progress.advance(task))
+        torch.set_num_threads(count)
         model = taille.TorchModel(net, (data.train_x[:2],), calibration_data=data.batches(), name="digits")
         task = progress.add_task("quantising, compiling", total=2)
         float_path, int8_path = place / "digits-float32.safetensors", place / "digits-int8.safetensors"
@@ -105,7 +108,7 @@ def compare(
         row |= times[str(row["name"])]
     facts = {
         "threads": count, "cpu": _native.cpu_name(), "level": _native.active_isa(), "test_images": len(data.test_y),
-        "torch": str(torch.__version__),
+        "torch": str(torch.__version__), "load_before": busy, "cpus": len(os.sched_getaffinity(0)),
     }  # fmt: skip
     return rows, facts
 
@@ -162,7 +165,13 @@ def latencies(runs: dict[str, Run], data: Digits, seconds: float, progress: Prog
 
 
 def show(result: dict[str, Any]) -> None:
-    """Print the table."""
+    """Print the table, with a warning where other programs were using the CPUs."""
+    if result["load_before"] > 0.5 * result["cpus"]:
+        out.print(
+            f"Other programs were using this machine (load {result['load_before']:.1f} on {result['cpus']} CPUs), so "
+            "these times are not typical. torch suffers most, as its threads wait for one another; try --threads 1.",
+            markup=False,
+        )
     title = (
         f"handwritten digits: {result['test_images']} held-out images, {result['threads']} threads, "
         f"{result['cpu']} ({result['level']})"
