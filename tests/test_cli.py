@@ -51,7 +51,7 @@ def folder(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("command", ["demo", "compile", "inspect", "profile", "doctor"])
+@pytest.mark.parametrize("command", ["demo", "compile", "bench", "inspect", "profile", "doctor"])
 def test_every_command_has_help(command):
     done = cli(command, "--help")
     assert done.returncode == 0

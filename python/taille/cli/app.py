@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from taille.cli.bench import bench
 from taille.cli.compile import compile_command
 from taille.cli.demo import demo
 from taille.cli.doctor import doctor
@@ -21,6 +22,7 @@ app = typer.Typer(
 )
 app.command()(demo)
 app.command("compile")(compile_command)
+app.command()(bench)
 app.command()(inspect)
 app.command()(profile)
 app.command()(doctor)

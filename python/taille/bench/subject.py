@@ -1,0 +1,167 @@
+"""One model with the inputs it is measured on, in the forms that the contestants take."""
+
+from __future__ import annotations
+
+import io
+import logging
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from taille.arrays import Array
+from taille.models import TensorSpec
+from taille.quantization import batch_arrays
+
+if TYPE_CHECKING:
+    from taille.torch_model import TorchModel
+
+__all__ = ["Feed", "Subject", "flat", "quiet"]
+
+Feed = dict[str, Array]
+MOST_SAMPLES = 64  # of the calibration data
+
+
+class Subject:
+    """A model, one batch of inputs, the calibration batches that every contestant uses, and what torch makes of it."""
+
+    def __init__(self, model: TorchModel, batch: int, sequence: int | None, folder: Path):
+        """Prepare the inputs; the model runs once in torch.
+
+        Args:
+            model: inputs come from its test data, else its calibration data, else they are random.
+            batch: samples in every batch.
+            sequence: size of the dynamic dimensions beyond the batch; None: as in the data.
+            folder: where files for the contestants go.
+
+        Raises:
+            ValueError: the data has no sample of that length.
+        """
+        self.model = model
+        self.batch = batch
+        self.folder = folder
+        spec = model.input_spec
+        data = model.test_data or model.calibration_data
+        first = next(batches(data, spec, batch, sequence), None) if data is not None else None
+        self.inputs = first or random_inputs(spec, batch, sequence or 128)
+        self.sequence = next(
+            (self.inputs[s.name].shape[i] for s in spec for i, dim in dynamic_tail(s, spec[0])), None
+        )  # fmt: skip
+        calibration = model.calibration_data
+        found = batches(calibration, spec, batch, self.sequence) if calibration is not None else iter(())
+        self.calibration: list[Feed] = []
+        for feed in found:
+            self.calibration.append(feed)
+            if len(self.calibration) * batch >= MOST_SAMPLES:
+                break
+        if calibration is not None and not self.calibration:
+            raise ValueError(f"the calibration data has no samples of {describe(self.inputs)}")
+        self.reference = flat(model.predict(self.inputs))
+
+    @cached_property
+    def kinds(self) -> set[str]:
+        """Names of the classes of the model's modules, in lower case."""
+        return {type(m).__name__.lower() for m in self.model.module.modules()}
+
+    @property
+    def has_convolutions(self) -> bool:
+        """Whether the model has convolutions."""
+        return any(kind.startswith("conv") for kind in self.kinds)
+
+    @property
+    def is_transformer(self) -> bool:
+        """Whether the model has attention."""
+        return any("attention" in kind for kind in self.kinds)
+
+    @cached_property
+    def onnx(self) -> Path:
+        """The model as an ONNX file of exactly this batch (and length): what suits the other engines best."""
+        import torch
+
+        path = self.folder / "model.onnx"
+        tensors = {n: torch.from_numpy(a) for n, a in self.inputs.items()}
+        by_keyword = self.model.by_keyword
+        with quiet():
+            program = torch.onnx.export(
+                self.model.module.eval(), () if by_keyword else tuple(tensors.values()),
+                kwargs=tensors if by_keyword else None, input_names=list(tensors), dynamo=True, verbose=False,
+            )  # fmt: skip
+            program.save(str(path), external_data=False)
+        return path
+
+
+def flat(outputs: Any) -> list[Array]:
+    """The arrays of a model's outputs, in order."""
+    if isinstance(outputs, Mapping):
+        outputs = tuple(outputs.values())
+    if isinstance(outputs, tuple):
+        return [array for value in outputs for array in flat(value)]
+    return [outputs]
+
+
+def describe(feed: Feed) -> str:
+    """The inputs with their shapes, in words."""
+    return ", ".join(f"{n} {list(a.shape)}" for n, a in feed.items())
+
+
+def dynamic_tail(spec: TensorSpec, first: TensorSpec) -> Iterator[tuple[int, str]]:
+    """Axes of named dimensions that are not the batch."""
+    batch = first.shape[0] if first.shape else None
+    return ((i, d) for i, d in enumerate(spec.shape) if isinstance(d, str) and d != batch)
+
+
+def batches(data: Iterable[Any], spec: tuple[TensorSpec, ...], size: int, sequence: int | None) -> Iterator[Feed]:
+    """The data in batches of exactly `size` samples of one length; the last one begins anew where samples run out."""
+    batched = {s.name for s in spec if s.shape and isinstance(s.shape[0], str) and s.shape[0] == spec[0].shape[0]}
+    wanted: dict[str, tuple[int, ...]] | None = None
+    kept: Feed = {}
+    given = 0
+    for number, batch in enumerate(data):
+        arrays = batch_arrays(number, batch, spec, {})
+        if sequence is not None and any(
+            arrays[s.name].shape[i] != sequence for s in spec for i, _ in dynamic_tail(s, spec[0])
+        ):
+            continue
+        shapes = {n: a.shape[n in batched :] for n, a in arrays.items()}
+        wanted = wanted or shapes
+        if shapes != wanted:
+            continue
+        if not batched:
+            yield {n: np.ascontiguousarray(a) for n, a in arrays.items()}
+            continue
+        kept = {n: np.concatenate([kept[n], a]) if n in kept and n in batched else a for n, a in arrays.items()}
+        while len(kept[spec[0].name]) >= size:
+            yield {n: np.ascontiguousarray(a[:size] if n in batched else a) for n, a in kept.items()}
+            given += 1
+            kept = {n: a[size:] if n in batched else a for n, a in kept.items()}
+    if kept and not given:
+        again = np.arange(size) % len(kept[spec[0].name])
+        yield {n: np.ascontiguousarray(a[again] if n in batched else a) for n, a in kept.items()}
+
+
+def random_inputs(spec: tuple[TensorSpec, ...], batch: int, length: int) -> Feed:
+    """Seeded inputs: normal floats, ids of one, true masks."""
+    rng = np.random.default_rng(0)
+    feed: Feed = {}
+    for s in spec:
+        shape = [d if isinstance(d, int) else batch if d == spec[0].shape[0] else length for d in s.shape]
+        is_float = s.dtype == "float32"
+        feed[s.name] = rng.standard_normal(shape, dtype=np.float32) if is_float else np.ones(shape, np.dtype(s.dtype))
+    return feed
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep what other libraries print, log or warn about out of the results."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
