@@ -31,7 +31,8 @@ def small():
 """
 ROW = {
     "name", "precision", "latency_p50_ms", "latency_p99_ms", "latency_min_ms", "throughput_per_s", "calls",
-    "size_bytes", "max_error", "sqnr_db", "wrong", "note", "ours_p50_ms", "ratio", "ratio_p10", "ratio_p50", "ratio_p90",
+    "size_bytes", "max_error", "sqnr_db", "wrong", "note", "ours_p50_ms", "ratio", "ratio_p10", "ratio_p50",
+    "ratio_p90",
 }  # fmt: skip
 RESULT = {
     "model", "batch", "sequence", "threads", "pairs", "calibration_samples", "rows", "headline", "skipped",
