@@ -1,7 +1,8 @@
 """The latency targets, as ratios to the quickest peer measured in the same run.
 
 Run by itself on a quiet machine, with `pip install '.[peers,test]'`: `pytest -s benchmarks/test_latency_targets.py`.
-PAIRS in the environment sets the number of pairs. A peer that is missing makes a target fail: it might be the quickest.
+In the environment, PAIRS sets the number of pairs, and NO_AMX=1 refuses AMX to all engines: then the result says how
+they compare on a CPU without it, and nothing about this one. A peer that is missing makes a target fail: it might be the quickest.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import pytest
 from taille import _native
 from taille.bench.compare import compare
 from taille.bench.contestants import find_peers
+from taille.bench.cpu import deny_amx, features
 from taille.bench.models import build
 from taille.bench.subject import Subject
 
@@ -31,6 +33,12 @@ INT8 = {
     ("minilm", 16): 1.5,
     ("bert-base", 1): 1.5,
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def amx() -> None:
+    if os.environ.get("NO_AMX") == "1":
+        deny_amx()
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -57,6 +65,7 @@ def judge(found: dict[str, Any], precision: str, target: float) -> list[str]:
     text = (
         f"{found['model']}, batch {found['batch']}, threads {found['threads']}, {precision}: {head['ratio']:.3f} "
         f"({head['ratio_p10']:.2f}-{head['ratio_p90']:.2f}) of {target} to {head['peer']}"
+        f"{', which may use AMX' if features()['amx'] else ', without AMX'}"
     )
     print(f"\n{text}", end="")
     return [text] if head["ratio"] < target else []
