@@ -1,8 +1,12 @@
 """The latency targets, as ratios to the quickest peer measured in the same run.
 
-Run by itself on a quiet machine, with `pip install '.[peers,test]'`: `pytest -s benchmarks/test_latency_targets.py`.
+Run by itself on a quiet machine, with `pip install '.[peers,test]'`:
+
+    pytest -s -p no:logging benchmarks/test_latency_targets.py
+
 In the environment, PAIRS sets the number of pairs, and NO_AMX=1 refuses AMX to all engines: then the result says how
-they compare on a CPU without it, and nothing about this one. A peer that is missing makes a target fail: it might be the quickest.
+they compare on a CPU without it, and nothing about one that has it. A peer that is missing makes a target fail: it
+might be the quickest.
 """
 
 from __future__ import annotations
