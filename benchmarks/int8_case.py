@@ -7,29 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from machine import clock_under
 from taille import _native
+from taille.bench.clock import clock_under
+from taille.bench.kernels import aligned, variants
+
+__all__ = ["KERNELS", "aligned", "time_gemm", "time_kernel", "variants"]
 
 KERNELS = _native.kernels
-
-
-def aligned(x: np.ndarray) -> np.ndarray:
-    """A copy that begins at a cache line, as the library's own buffers do."""
-    memory = np.zeros(x.nbytes + 64, np.uint8)
-    start = -memory.ctypes.data % 64
-    copy = memory[start : start + x.nbytes].view(x.dtype).reshape(x.shape)
-    copy[...] = x
-    return copy
-
-
-def variants(op: str) -> list[str]:
-    """The variants of an op that this CPU can run, without the reference."""
-    supported = _native.supported_isas()
-    return [
-        variant
-        for name, variant, level in KERNELS.list_kernels()
-        if name == op and level in supported and variant != "reference"
-    ]
 
 
 def time_kernel(benchmark: Any, run: Callable[[int], object], macs: int) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from machine import clock_under
 from taille import _native
+from taille.bench.clock import clock_under
 
 KERNELS = _native.kernels
 RNG = np.random.default_rng(1)

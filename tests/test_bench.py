@@ -12,8 +12,10 @@ import torch
 from torch import nn
 
 import taille
+from support import output_of
 from taille.bench.compare import compare
 from taille.bench.contestants import INSTALL, PEERS, Ours, find_peers
+from taille.bench.kernels import variants
 from taille.bench.models import MODELS, STANDARD, build
 from taille.bench.peers_torch import TorchEager
 from taille.bench.subject import Subject
@@ -175,7 +177,9 @@ def test_wrong_outputs_are_caught(tmp_path):
     assert found["headline"]["float32"]["left_out"] == ["garbage", "other shape", "not finite"]
     assert found["headline"]["int8"] is None
     assert [s for s in found["skipped"] if s["name"] == "broken" and "no such operator" in s["why"]]
-    assert "torch float32" in markdown({"cpu": "", "level": "", "amx": False, "versions": {}, "results": [found]})
+    assert "torch float32" in markdown(
+        {"cpu": "", "level": "", "cpu_flags": [], "amx": False, "versions": {}, "results": [found]}
+    )
 
 
 def test_threads_of_torch_are_put_back(tmp_path):
@@ -219,6 +223,27 @@ def test_built_in_models():
     assert torch.equal(model.module[0].weight, build("mlp", 3, None).module[0].weight)
 
 
+def test_kernels():
+    done = bench("kernels", "--op", "depthwise_s8", "--json")
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)["rows"]
+    assert {row["op"] for row in rows} == {"depthwise_s8"}
+    assert all(row["mac_per_cycle"] > 0 and row["macs"] > 0 for row in rows)
+    assert {row["variant"] for row in rows} == set(variants("depthwise_s8"))
+
+
+def test_amx_can_be_refused():
+    code = """
+import ctypes
+from taille.bench import cpu
+cpu.deny_amx()
+assert cpu.features()["amx"] is False
+library = ctypes.CDLL(None, use_errno=True)
+print(library.syscall(158, 0x1023, 18), ctypes.get_errno())
+"""
+    assert output_of(code) == "-1 1"
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
@@ -226,6 +251,7 @@ def test_built_in_models():
         (["mlp", "--sequence", 5], "mlp"),
         (["mlp", "--peers", "tvm"], "tvm"),
         (["absent.py:f"], "absent.py"),
+        (["kernels", "--op", "fft"], "gemm_s8"),
     ],
 )
 def test_mistakes_get_a_message_and_no_traceback(args, message):

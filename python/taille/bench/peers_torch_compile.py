@@ -20,9 +20,8 @@ class TorchCompile(TorchEager):
 
         super().prepare(subject, threads)
         torch._dynamo.reset()
-        inductor.freezing = True
         self._module = torch.compile(self._module, dynamic=False)
-        with quiet():
+        with quiet(), inductor.patch(freezing=True):
             self.run(subject.inputs)
 
 

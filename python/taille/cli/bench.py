@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from taille.cli.bench_output import markdown, show
+from taille.cli.bench_output import markdown, show, show_kernels
 from taille.cli.output import clear_errors, err, fail, print_json, require
 from taille.cli.sources import is_source, load_source
 
@@ -25,8 +25,8 @@ def bench(
     model: Annotated[
         str,
         typer.Argument(
-            help="mlp, resnet50, mobilenetv2, minilm or bert-base; all: these at their usual batches; or "
-            "FILE.py:function, which gives a taille.TorchModel."
+            help="mlp, resnet50, mobilenetv2, minilm or bert-base; all: these at their usual batches; "
+            "FILE.py:function, which gives a taille.TorchModel; or kernels: single kernels, by themselves."
         ),
     ],
     batch: Annotated[int | None, typer.Option(min=1, help="Samples per call; 1 by default.")] = None,
@@ -38,6 +38,7 @@ def bench(
     peers: Annotated[
         str, typer.Option(help="Out of onnxruntime, openvino, torch, torch-compile; '' for none.")
     ] = "onnxruntime,openvino,torch",
+    op: Annotated[list[str] | None, typer.Option(help="With kernels: gemm_s8, gemm_f32, depthwise_s8.")] = None,
     no_amx: Annotated[
         bool, typer.Option("--no-amx", help="Refuse AMX to all engines; taille has no use for it.")
     ] = False,
@@ -45,6 +46,11 @@ def bench(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Measure a model in taille and in the engines that are installed, and check that their outputs agree."""
+    if model == "kernels":
+        bench_kernels(op or [], as_json)
+        return
+    if op:
+        raise fail("--op goes with kernels: taille bench kernels --op gemm_s8")
     require("torch", "torch")
     with clear_errors():
         from taille import _native
@@ -56,11 +62,9 @@ def bench(
         counts = threads or [_native.granted_threads()[0]]
         names = [p.strip() for p in peers.split(",") if p.strip()]
         runs = [(*case, count) for case in cases(model, batch) for count in counts]
-        results = []
-        for name, size, count in runs:
-            results.append(
-                measure(name, size, sequence if len(runs) == 1 or model != "all" else None, count, pairs, names)
-            )
+        if model == "all" and sequence is not None:
+            raise fail("--sequence goes with one model")
+        results = [measure(name, size, sequence, count, pairs, names) for name, size, count in runs]
         result = {**machine(), "results": results}
     if as_json:
         print_json(result)
@@ -70,6 +74,20 @@ def bench(
         show(result)
     if any(row["wrong"] for r in results for row in r["rows"]):
         raise fail("outputs are wrong; see above")
+
+
+def bench_kernels(ops: Sequence[str], as_json: bool) -> None:
+    """Time single kernels on one thread."""
+    with clear_errors():
+        from taille.bench.compare import machine
+        from taille.bench.kernels import measure_kernels
+
+        with steps("kernels", None) as step:
+            result = {**machine(), "rows": measure_kernels(ops, step)}
+    if as_json:
+        print_json(result)
+    else:
+        show_kernels(result)
 
 
 def cases(model: str, batch: int | None) -> list[tuple[str, int]]:
@@ -114,13 +132,13 @@ def measure(
 
 
 @contextmanager
-def steps(title: str, total: int) -> Iterator[Step]:
+def steps(title: str, total: int | None) -> Iterator[Step]:
     """A progress bar on stderr, moved by what this gives."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("{task.description:<48}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=err, transient=True, redirect_stdout=False, redirect_stderr=False) as progress:
-        task = progress.add_task(title, total=total + 1)
+        task = progress.add_task(title, total=None if total is None else total + 1)
 
         def step(what: str) -> None:
             progress.update(task, advance=1, description=f"{title}: {what}")

@@ -6,7 +6,7 @@ from typing import Any
 
 from taille.cli.output import human_bytes, out, print_table
 
-__all__ = ["markdown", "show"]
+__all__ = ["markdown", "show", "show_kernels"]
 
 
 def show(result: dict[str, Any]) -> None:
@@ -75,7 +75,9 @@ def headline(precision: str, head: dict[str, Any]) -> str:
 
 def facts(result: dict[str, Any]) -> list[str]:
     """The machine and the versions, in words."""
-    amx = {True: "AMX is used by engines that can (taille does not)", False: "without AMX"}[result["amx"]]
+    amx = "no AMX"
+    if "amx_int8" in result["cpu_flags"]:
+        amx = "AMX is used by engines that can (taille does not)" if result["amx"] else "AMX is refused to all engines"
     return [
         f"{result['cpu']}; taille's level: {result['level']}; {amx}",
         ", ".join(f"{name} {version}" for name, version in result["versions"].items()),
@@ -100,3 +102,16 @@ def markdown(result: dict[str, Any]) -> str:
             cells += [f"{head['peer']}, {latency[head['peer']]} ms", f"**{ratio(head)}**"] if head else ["-", "-"]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, "", *facts(result)])
+
+
+def show_kernels(result: dict[str, Any]) -> None:
+    """Print the rates of single kernels."""
+    rows = [
+        (
+            row["op"], row["variant"], row["shape"], f"{row['milliseconds']:.4f}", f"{row['mac_per_cycle']:.1f}",
+            f"{row['best_mac_per_cycle']:.1f}", f"{row['gigahertz']:.2f}",
+        )
+        for row in result["rows"]
+    ]  # fmt: skip
+    columns = ("op", "variant", "shape", "ms", "MAC/cycle", "best", "GHz")
+    print_table(f"kernels, 1 thread, {result['cpu']}", columns, rows)

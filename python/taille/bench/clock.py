@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 from taille import _native
 
+__all__ = ["clock_under"]
+
 CYCLES_PER_LINK = 3  # latency of a 64-bit multiplication on current x86-64
 
 
