@@ -206,6 +206,20 @@ def test_entropy_cuts_rare_outliers_and_keeps_the_bulk():
     assert -5 <= lo < -2
 
 
+def test_infinities_inside_the_graph_cost_only_their_own_range():
+    n = Net(4)
+    logs = n.g.add_node("log", [n.x], {}, "log")  # of zeros: -inf, which `where` then drops
+    zero = n.g.add_constant("zero", np.zeros(1, np.float32))
+    positive = n.g.add_node("gt", [n.x, zero], {}, "positive")
+    kept = n.g.add_node("where", [positive, logs, n.x], {}, "kept")
+    n.finish(n.g.add_node("linear", [kept, n.constant("w", 4, 4)], {}, "fc"))
+    calibrator = _native.Calibrator(n.graph, 1)
+    calibrator.run({"x": np.zeros((3, 4), np.float32)})
+    calibrator.run({"x": np.ones((3, 4), np.float32)})
+    assert "log" not in calibrator.ranges()
+    assert [row["precision"] for row in _native.quantize(n.graph, calibrator.ranges())[1]] == ["int8"]
+
+
 def test_calibration_refuses_bad_values_and_no_values():
     n = Net(4)
     n.finish(n.g.add_node("linear", [n.x, n.constant("w", 4, 4)], {}, "fc"))

@@ -9,12 +9,13 @@
 
 namespace taille {
 
-void TensorStatistics::observe(const std::string& name, const float* x, int64_t n, Isa isa) {
-  if (n == 0) return;
+int64_t TensorStatistics::observe(const float* x, int64_t n, Isa isa) {
+  if (n == 0) return 0;
   float lo = std::numeric_limits<float>::infinity(), hi = -lo;
   int64_t bad = 0;
   select_kernel(observe_table(), isa).run({x, n, &lo, &hi, &bad});
-  check(bad == 0, "calibration: '", name, "' has ", bad, " values that are NaN or infinite");
+  bad_ += bad;
+  if (bad > 0) return bad;
   lo_ = count_ ? std::min(lo_, lo) : lo;
   hi_ = count_ ? std::max(hi_, hi) : hi;
   count_ += n;
@@ -27,6 +28,7 @@ void TensorStatistics::observe(const std::string& name, const float* x, int64_t 
   const auto width = 2 * reach_ / kBins;
   select_kernel(histogram_table(), isa)
       .run({x, n, static_cast<float>(-reach_), static_cast<float>(1 / width), kBins, bins_.data()});
+  return 0;
 }
 
 void TensorStatistics::widen(double reach) {
@@ -59,12 +61,15 @@ Calibrator::Calibrator(Graph graph, int threads, Isa isa)
 
 void Calibrator::run(const Plan& plan, std::span<const void* const> inputs, std::span<void* const> outputs) {
   const Graph& g = model_.graph();
-  auto observe = [&](ValueId id, const void* data) {
+  auto observe = [&](ValueId id, const void* data) -> int64_t {
     const auto at = static_cast<size_t>(id);
-    if (g.values[at].dtype == DType::f32)
-      statistics_[at].observe(g.values[at].name, static_cast<const float*>(data), product(plan.dims[at]), model_.isa());
+    if (g.values[at].dtype != DType::f32) return 0;
+    return statistics_[at].observe(static_cast<const float*>(data), product(plan.dims[at]), model_.isa());
   };
-  for (size_t i = 0; i < inputs.size(); ++i) observe(g.inputs[i], inputs[i]);
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    const int64_t bad = observe(g.inputs[i], inputs[i]);
+    check(bad == 0, "calibration: '", g.value(g.inputs[i]).name, "' has ", bad, " values that are NaN or infinite");
+  }
   model_.run(plan, inputs, outputs,
              [&](const Step& step, double, const void* out) { observe(g.nodes[step.node].output, out); });
   ++batches_;
@@ -83,7 +88,7 @@ Ranges Calibrator::ranges(const std::string& method, double percentile) const {
   const Graph& g = model_.graph();
   Ranges ranges;
   auto put = [&](ValueId id, const TensorStatistics& s) {
-    if (!s.empty()) ranges[g.value(id).name] = pick(s);
+    if (s.has_range()) ranges[g.value(id).name] = pick(s);
   };
   for (ValueId i : g.inputs) put(i, statistics_[static_cast<size_t>(i)]);
   for (const Node& node : g.nodes) {

@@ -18,9 +18,9 @@ class TensorStatistics {
  public:
   static constexpr int64_t kBins = 4096;
 
-  // Throws std::invalid_argument naming the tensor if a value is NaN or infinite.
-  void observe(const std::string& name, const float* x, int64_t n, Isa isa);
-  bool empty() const { return count_ == 0; }
+  // Gives how many values are NaN or infinite. A tensor that ever held such a value has no range.
+  int64_t observe(const float* x, int64_t n, Isa isa);
+  bool has_range() const { return count_ > 0 && bad_ == 0; }
   Range minmax() const { return {lo_, hi_}; }
   // The range without the (100 - percentile) % of the values that lie lowest, and as many that lie highest.
   Range percentile(double percentile) const;
@@ -30,7 +30,7 @@ class TensorStatistics {
  private:
   float lo_ = 0, hi_ = 0;
   double reach_ = 0;
-  int64_t count_ = 0;
+  int64_t count_ = 0, bad_ = 0;
   std::vector<int64_t> bins_;
 
   void widen(double reach);
@@ -42,6 +42,7 @@ class Calibrator {
   Calibrator(Graph graph, int threads, Isa isa);
 
   Model& model() { return model_; }
+  // Throws std::invalid_argument naming a graph input that holds NaN or infinity.
   void run(const Plan& plan, std::span<const void* const> inputs, std::span<void* const> outputs);
   int64_t batches() const { return batches_; }
 
