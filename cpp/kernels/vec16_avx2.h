@@ -108,7 +108,8 @@ inline void transpose8(const __m256 (&row)[8], float* to, int64_t width, int64_t
   }
 #pragma GCC unroll 8
   for (int d = 0; d < 8; ++d) {
-    const __m256 column = _mm256_permute2f128_ps(quad[d % 4], quad[d % 4 + 4], d < 4 ? 0x20 : 0x31);
+    const __m256 low = quad[d % 4], high = quad[d % 4 + 4];  // the immediates stand alone: GCC wants them at -O0 too
+    const __m256 column = d < 4 ? _mm256_permute2f128_ps(low, high, 0x20) : _mm256_permute2f128_ps(low, high, 0x31);
     if (d < count) _mm256_storeu_ps(to + d * width, column);
   }
 }
