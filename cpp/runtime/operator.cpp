@@ -52,6 +52,8 @@ double mac_rate(Isa isa, bool int8) {
     case Isa::avx512vnni:
     case Isa::avx512vbmi:
       return int8 ? 250e9 : 70e9;
+    case Isa::amx:
+      return int8 ? 900e9 : 70e9;
   }
   return 1e9;
 }
