@@ -121,7 +121,7 @@ class ConvS8 final : public ConvBase {
   int64_t group_bytes_ = 0;
 
   GemmS8Args shared_args(const ConvPlan& plan) const {
-    GemmS8Args args{};
+    GemmS8Args args = epilogue_.gemm_args();
     args.lda = geo_.in_channels;
     args.offsets = plan.offsets.empty() ? nullptr : plan.offsets.data();
     args.taps = geo_.taps();
@@ -129,10 +129,6 @@ class ConvS8 final : public ConvBase {
     args.k = geo_.group_in();
     args.n = geo_.group_out();
     args.residual_stride = args.ldc = geo_.out_channels;
-    args.residual_scale = epilogue_.residual_scale;
-    args.lo = epilogue_.lo;
-    args.hi = epilogue_.hi;
-    args.out_f32 = epilogue_.out_f32;
     return args;
   }
 

@@ -104,24 +104,16 @@ class LinearS8 final : public Operator {
   bool residual_ = false;
 
   void run(const RunContext& c, int64_t m, const GemmPartition& how, int64_t scratch) const {
-    GemmS8Args args{};
+    GemmS8Args args = epilogue_.gemm_args();
     args.a = c.in<uint8_t>(0);
     args.lda = k_;
     args.taps = 1;
     args.k = k_;
     args.packed = packed_.data<int8_t>();
-    args.n = n_;
-    args.offset = epilogue_.offset.data();
-    args.scale = epilogue_.scale.data();
-    args.bias = epilogue_.bias.data();
     args.residual = residual_ ? c.inputs[3] : nullptr;
     args.residual_stride = n_;
-    args.residual_scale = epilogue_.residual_scale;
-    args.lo = epilogue_.lo;
-    args.hi = epilogue_.hi;
     args.out = c.output;
     args.ldc = n_;
-    args.out_f32 = epilogue_.out_f32;
     for_parts(c.pool, how, m, n_, [&](const GemmPartition::Part& p, int thread) {
       GemmS8Args part = args;
       part.m_begin = p.m_begin;
