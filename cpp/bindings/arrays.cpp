@@ -24,6 +24,7 @@ DType dtype_of(const py::array& array) {
     const char kind = dtype.kind();
     const auto bytes = dtype.itemsize();
     if (kind == 'f' && bytes == 4) return DType::f32;
+    if (kind == 'f' && bytes == 2) return DType::f16;
     if (kind == 'i' && bytes == 8) return DType::s64;
     if (kind == 'i' && bytes == 4) return DType::s32;
     if (kind == 'i' && bytes == 1) return DType::s8;
@@ -47,6 +48,10 @@ py::dtype numpy_dtype(DType dtype) {
       return py::dtype::of<int64_t>();
     case DType::boolean:
       return py::dtype::of<bool>();
+    case DType::f16:
+      return py::dtype("float16");
+    case DType::bf16:
+      return py::dtype::of<uint16_t>();  // numpy has no bfloat16: its bits
   }
   throw TypeError("unknown dtype");
 }

@@ -162,7 +162,7 @@ void bind_graph(py::module_& m) {
       .def_property_readonly("inputs", &inputs_of)
       .def_property_readonly("outputs", &outputs_of)
       .def_property_readonly("nodes", &nodes_of)
-      .def("constants", &constants_of, "Copies of all constants, by name.")
+      .def("constants", &constants_of, "Copies of all constants, by name; bfloat16 ones as their bits, uint16.")
       .def("symbols", &Graph::symbols)
       .def("dump", &Graph::dump)
       .def("validate", &Graph::validate)

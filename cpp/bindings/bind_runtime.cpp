@@ -1,5 +1,6 @@
 // The passes, calibration, quantisation and the executor.
 #include "bindings/arrays.h"
+#include "bindings/report.h"
 #include "graph/optimize.h"
 #include "graph/quantize.h"
 #include "runtime/calibrate.h"
@@ -37,11 +38,7 @@ py::tuple quantize_graph(const Graph& graph, const std::map<std::string, std::pa
     py::gil_scoped_release nogil;  // graphs hold no Python objects
     out = quantize(graph, ranges, ignore, &report);
   }
-  py::list rows;
-  for (const QuantizeReport& r : report)
-    rows.append(py::dict(py::arg("name") = r.name, py::arg("op") = r.op, py::arg("precision") = r.precision,
-                         py::arg("why") = r.why, py::arg("weight_sqnr_db") = r.weight_sqnr_db));
-  return py::make_tuple(std::move(out), rows);
+  return py::make_tuple(std::move(out), report_rows(report));
 }
 
 py::list run_model(Model& model, const py::dict& given) {
