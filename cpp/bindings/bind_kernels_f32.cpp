@@ -183,6 +183,12 @@ Floats mean_last_array(const Floats& x, float divisor, const std::string& varian
 void bind_kernels_f32(py::module_& m) {
   using py::arg;
   m.def("gemm_f32_pack", gemm_f32_pack_array, arg("w").noconvert(), arg("out").noconvert() = py::none());
+  m.def(
+      "gemm_f32_scratch_floats",
+      [](const py::array& packed, int64_t k_total) {
+        return gemm_f32_scratch_bytes(weight_dtype(packed, "gemm_f32_scratch_floats: packed"), k_total) / 4;
+      },
+      arg("packed"), arg("k_total"));
   m.def("gemm_f32", gemm_f32_array, arg("a").noconvert(), arg("packed").noconvert(), arg("n"), py::kw_only(),
         arg("variant"), arg("k") = 0, arg("offsets").noconvert() = py::none(), arg("pad_row").noconvert() = py::none(),
         arg("bias").noconvert() = py::none(), arg("residual").noconvert() = py::none(), arg("lo") = -kInf,

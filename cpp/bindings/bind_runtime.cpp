@@ -41,14 +41,14 @@ py::tuple quantize_graph(const Graph& graph, const std::map<std::string, std::pa
   return py::make_tuple(std::move(out), report_rows(report));
 }
 
-py::list run_model(Model& model, const py::dict& given) {
+py::list run_model(Model& model, const py::dict& given, const std::optional<std::vector<py::array>>& out) {
   InputArrays inputs(model.graph(), given);
   std::shared_ptr<const Plan> plan;
   {
     py::gil_scoped_release nogil;  // planning touches shapes only
     plan = model.plan_for(inputs.arrays);
   }
-  OutputArrays outputs(model.graph(), *plan);
+  OutputArrays outputs(model.graph(), *plan, out);
   {
     py::gil_scoped_release nogil;  // raw pointers only; `inputs` and `outputs` hold the arrays
     model.run(*plan, inputs.pointers, outputs.pointers);
@@ -134,7 +134,8 @@ void bind_runtime(py::module_& m) {
              return std::make_unique<Model>(g, threads, level);
            }),
            py::arg("graph"), py::arg("threads") = 0, py::arg("isa") = "")
-      .def("run", &run_model, py::arg("inputs"), "Arrays by input name in, the outputs in graph order out.")
+      .def("run", &run_model, py::arg("inputs"), py::arg("outputs") = py::none(),
+           "Arrays by input name in, the outputs in graph order out: into the arrays given, else new ones.")
       .def("profile", &profile_model, py::arg("inputs"), "A row per node: kernel, precision, seconds, shape.")
       .def("describe", &describe_model)
       .def("plan_count", &Model::plan_count)
