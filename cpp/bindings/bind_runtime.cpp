@@ -56,6 +56,12 @@ py::list run_model(Model& model, const py::dict& given, const std::optional<std:
   return outputs.list();
 }
 
+int64_t plan_model(Model& model, const py::dict& given) {
+  InputArrays inputs(model.graph(), given);
+  py::gil_scoped_release nogil;  // planning touches shapes only
+  return model.plan_for(inputs.arrays)->arena_bytes;
+}
+
 py::dict node_dict(const NodeInfo& info) {
   return py::dict(py::arg("name") = info.name, py::arg("op") = info.op, py::arg("kernel") = info.kernel,
                   py::arg("precision") = info.precision);
@@ -136,6 +142,7 @@ void bind_runtime(py::module_& m) {
            py::arg("graph"), py::arg("threads") = 0, py::arg("isa") = "")
       .def("run", &run_model, py::arg("inputs"), py::arg("outputs") = py::none(),
            "Arrays by input name in, the outputs in graph order out: into the arrays given, else new ones.")
+      .def("plan", &plan_model, py::arg("inputs"), "Plans the shapes of these arrays; gives the bytes a run will need.")
       .def("profile", &profile_model, py::arg("inputs"), "A row per node: kernel, precision, seconds, shape.")
       .def("describe", &describe_model)
       .def("plan_count", &Model::plan_count)
