@@ -31,7 +31,8 @@ struct GemmDepth {
   bool first, last;
 };
 
-template <class B>
+// Whole: the block is all of the depth.
+template <class B, bool Whole>
 struct GemmPanel {
   const taille::GemmF32Args& g;
   int64_t column;  // the panel's first
@@ -44,34 +45,34 @@ struct GemmPanel {
   static void tile(const GemmPanel& s, int64_t i) {
     const taille::GemmF32Args& g = s.g;
     const int64_t j = s.column + 16 * s.strip;
+    const auto columns = [&](int v) -> int64_t { return v + 1 < NV ? 16 : g.n - j - 16 * v; };
     V16 acc[MR][NV];
     clear(acc);
-    if (!s.depth.first) {
+    if (!Whole && !s.depth.first) {
 #pragma GCC unroll 32
       for (int r = 0; r < MR; ++r)
 #pragma GCC unroll 32
         for (int v = 0; v < NV; ++v)
-          acc[r][v] = load_upto(g.out + (i + r) * g.ldc + j + 16 * v, v + 1 < NV ? 16 : g.n - j - 16 * v, splat(0.0f));
+          acc[r][v] = load_upto(g.out + (i + r) * g.ldc + j + 16 * v, columns(v), splat(0.0f));
     }
     accumulate(s, i, acc);
 #pragma GCC unroll 32
     for (int r = 0; r < MR; ++r)
 #pragma GCC unroll 32
       for (int v = 0; v < NV; ++v) {
-        const int64_t n = v + 1 < NV ? 16 : g.n - j - 16 * v;
-        if (s.depth.last)
-          gemm_finish(g, acc[r][v], i + r, j + 16 * v, n);
+        if (Whole || s.depth.last)
+          gemm_finish(g, acc[r][v], i + r, j + 16 * v, columns(v));
         else
-          store_upto(g.out + (i + r) * g.ldc + j + 16 * v, acc[r][v], n);
+          store_upto(g.out + (i + r) * g.ldc + j + 16 * v, acc[r][v], columns(v));
       }
   }
 
   template <int MR, int NV>
   [[gnu::always_inline]] static void accumulate(const GemmPanel& s, int64_t i, V16 (&acc)[MR][NV]) {
     const B* b = s.b + 16 * s.strip;
-    int64_t within = s.depth.within, left = s.depth.steps;
-    for (int64_t t = s.depth.tap; left > 0; ++t) {
-      const int64_t steps = s.g.k - within < left ? s.g.k - within : left;
+    int64_t within = Whole ? 0 : s.depth.within, left = s.depth.steps;
+    for (int64_t t = Whole ? 0 : s.depth.tap; Whole ? t < s.g.taps : left > 0; ++t) {
+      const int64_t rest = s.g.k - within, steps = Whole || rest < left ? rest : left;
       const float* a[MR];
 #pragma GCC unroll 32
       for (int r = 0; r < MR; ++r) a[r] = gemm_row(s.g, i + r, t) + within;
@@ -83,7 +84,7 @@ struct GemmPanel {
   }
 };
 
-// Panels of float32, and of 16-bit weights where there are too few rows for widening to pay.
+// Each tile reads the panel as it is.
 template <class B>
 inline void gemm_direct(const taille::GemmF32Args& g) {
   const int64_t k_total = g.taps * g.k;
@@ -91,13 +92,20 @@ inline void gemm_direct(const taille::GemmF32Args& g) {
     const int64_t columns = g.n - j < kPanel ? g.n - j : kPanel;
     const int64_t vectors = (columns + 15) / 16;
     const B* panel = static_cast<const B*>(g.packed) + j * k_total;
-    strips(GemmPanel<B>{g, j, panel, 16 * vectors, {0, 0, k_total, true, true}, 0}, vectors, g.m_begin, g.m_end);
+    strips(GemmPanel<B, true>{g, j, panel, 16 * vectors, {0, 0, k_total, true, true}, 0}, vectors, g.m_begin, g.m_end);
   }
 }
 
-// Blocks of 16-bit panels, widened into the scratch for all rows.
+inline const float* widened(const float* b, int64_t, float*) { return b; }
+template <class Half>
+inline const float* widened(const Half* b, int64_t n, float* scratch) {
+  for (int64_t i = 0; i < n; i += 16) store(scratch + i, load(b + i));
+  return scratch;
+}
+
+// Blocks of a panel that stay in L2 for all rows; 16-bit ones are widened into the scratch once.
 template <class B>
-inline void gemm_widened(const taille::GemmF32Args& g) {
+inline void gemm_blocked(const taille::GemmF32Args& g) {
   const int64_t k_total = g.taps * g.k;
   for (int64_t j = g.n_begin; j < g.n_end; j += kPanel) {
     const int64_t columns = g.n - j < kPanel ? g.n - j : kPanel;
@@ -107,26 +115,29 @@ inline void gemm_widened(const taille::GemmF32Args& g) {
     do {  // at least once, for the epilogue
       const int64_t left = k_total - begin;
       const int64_t steps = left < taille::kGemmF32DepthBlock ? left : taille::kGemmF32DepthBlock;
-      for (int64_t i = 0; i < steps * width; i += 16) store(g.scratch + i, load(panel + begin * width + i));
+      const float* b = widened(panel + begin * width, steps * width, g.scratch);
       const GemmDepth depth{g.k ? begin / g.k : 0, g.k ? begin % g.k : 0, steps, begin == 0, steps == left};
-      strips(GemmPanel<float>{g, j, g.scratch, width, depth, 0}, vectors, g.m_begin, g.m_end);
+      strips(GemmPanel<float, false>{g, j, b, width, depth, 0}, vectors, g.m_begin, g.m_end);
       begin += steps;
     } while (begin < k_total);
   }
 }
 
-template <class Half>
-inline void gemm_half(const taille::GemmF32Args& g) {
-  if (g.m_end - g.m_begin <= taille::kGemmF32DirectRows)
-    gemm_direct<Half>(g);
+// Blocks cost a round trip of the sums through `out`: they pay where there are rows to read a block again, and for
+// float32 where a panel would crowd the rows out of L2.
+template <class B>
+inline void gemm_of(const taille::GemmF32Args& g) {
+  const bool deep = sizeof(B) < sizeof(float) || g.taps * g.k >= taille::kGemmF32DeepFloats;
+  if (deep && g.m_end - g.m_begin > taille::kGemmF32DirectRows)
+    gemm_blocked<B>(g);
   else
-    gemm_widened<Half>(g);
+    gemm_direct<B>(g);
 }
 
 inline void gemm_run(const taille::GemmF32Args& g) {
-  if (g.packed_type == taille::DType::f16) return gemm_half<taille::F16>(g);
-  if (g.packed_type == taille::DType::bf16) return gemm_half<taille::BF16>(g);
-  gemm_direct<float>(g);
+  if (g.packed_type == taille::DType::f16) return gemm_of<taille::F16>(g);
+  if (g.packed_type == taille::DType::bf16) return gemm_of<taille::BF16>(g);
+  gemm_of<float>(g);
 }
 
 }  // namespace

@@ -44,7 +44,7 @@ class CompiledModel(BaseMLModel):
 
     Shapes may vary from call to call. A shape is planned at its first call and known at the next; the plans of the last
     32 shapes are kept. Memory stays bounded whatever comes: the weights; one arena for each `predict` that runs at the
-    same time as others, as large as its largest shape so far needed; and those plans, some 0.1 MB each for BERT-base
+    same time as others, as large as its largest shape so far needed; and those plans, some 60 kB each for BERT-base
     (a convolution's holds 4 bytes for each tap of each output pixel of one image).
     """
 
