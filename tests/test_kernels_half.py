@@ -95,7 +95,7 @@ def packed(w: Bits) -> Bits:
 GEMM_SHAPES = [
     *itertools.product((*range(1, 27), 40), (1, 15, 16, 17, 33, 48, 63, 64, 65, 130), (1, 33)),
     *itertools.product((1, 5, 13), (33, 64, 80), (*range(2, 24), 97)),
-    *itertools.product((1, 12, 13, 29), (70,), (1023, 1024, 1025, 2049, 3100)),
+    *itertools.product((1, 24, 25, 40), (70,), (1023, 1024, 1025, 2049, 3100)),
 ]
 
 

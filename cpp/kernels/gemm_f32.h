@@ -40,7 +40,7 @@ struct GemmF32Args {
 };
 
 // Rows up to which a 16-bit weight is widened for each tile; above, a block of a panel is widened once for all tiles.
-inline constexpr int64_t kGemmF32DirectRows = 12;
+inline constexpr int64_t kGemmF32DirectRows = 24;
 inline constexpr int64_t kGemmF32DepthBlock = 1024;  // of a panel: 256 KiB, which stay in L2
 inline constexpr int64_t kGemmF32DeepFloats = 4096;  // steps from which on a float32 panel is taken in blocks
 constexpr int64_t gemm_f32_scratch_bytes(DType packed_type, int64_t k_total) {
