@@ -1,4 +1,4 @@
-"""Quantisation to int8: calibrate the float32 graph in the native executor, then rewrite it."""
+"""Quantisation: to int8, calibrated in the native executor; and weights to 16 bits."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from taille.arrays import Array, Limits, as_array, check_arrays
 from taille.compilation import provenance
+from taille.half import HALF_PRECISIONS, half_model
 from taille.models import BaseMLModel, TensorSpec, check_model
 from taille.quantized import NodeReport, QuantizedModel
 
@@ -19,7 +20,7 @@ __all__ = ["quantize_model"]
 
 log = logging.getLogger(__name__)
 
-PRECISIONS = ("int8",)
+PRECISIONS = ("int8", *HALF_PRECISIONS)
 CALIBRATORS = ("minmax", "percentile", "entropy", "mse")
 PERCENTILE = 99.99  # of the absolute values; what "percentile" keeps
 
@@ -32,14 +33,19 @@ def quantize_model(
     calibrator: str = "minmax",
     ignore: Sequence[str] = (),
 ) -> QuantizedModel:
-    """Quantise a model after training: int8 weights per output channel, uint8 activations per tensor.
+    """Quantise a model after training.
 
-    The float32 graph runs over the calibration data in the native executor with streaming statistics, so memory does
-    not grow with the number of samples.
+    "int8": weights in int8 per output channel, activations in uint8 per tensor. The float32 graph runs over the
+    calibration data in the native executor with streaming statistics, so memory does not grow with the number of
+    samples.
+
+    "float16", "bfloat16": the weights of linear layers, convolutions and embeddings are stored in 16 bits, in the file
+    and in memory, and computed with in float32. Results are those of the float32 model with its weights rounded: to 11
+    significant bits by float16 (up to 65504), to 8 by bfloat16. Needs no calibration data.
 
     Args:
-        model: a `TorchModel` with `calibration_data`.
-        precision: "int8".
+        model: a `TorchModel`; for int8 with `calibration_data`.
+        precision: "int8", "float16" or "bfloat16".
         calibration_samples: how many samples (not batches) of the calibration data to use at most.
         calibrator: how ranges are chosen: "minmax"; "percentile" (99.99 %, cuts rare outliers off); "entropy" (least
             Kullback-Leibler divergence; Migacz 2017); "mse" (least mean squared error). All come from one pass.
@@ -48,7 +54,7 @@ def quantize_model(
     Raises:
         TypeError: `model` is not a TorchModel, or the calibration data gives something that is no batch.
         ValueError: an unknown precision or calibrator, a pattern of `ignore` that matches no node, calibration data
-            that is missing, empty or of another shape, a NaN or infinite weight.
+            that is missing, empty or of another shape, a NaN or infinite weight, a weight beyond float16's range.
         taille.CaptureError: the model has ops that are not supported; the message lists all of them.
     """
     check_options(precision, calibration_samples, calibrator)
@@ -59,6 +65,10 @@ def quantize_model(
 
     if not isinstance(model, TorchModel):
         raise TypeError(f"quantize_model takes a TorchModel, not {type(model).__name__}; quantise before compiling")
+    if precision in HALF_PRECISIONS:
+        captured = capture(model)
+        graph, _ = _native.optimize(captured.graph)
+        return half_model(model, graph, captured.limits, precision, ignored_nodes(graph, ignore))
     if model.calibration_data is None:
         raise ValueError(
             f"{precision} needs calibration data: taille.TorchModel(..., calibration_data=batches), where each batch "
@@ -87,7 +97,7 @@ def quantize_model(
 def check_options(precision: str, calibration_samples: int, calibrator: str) -> None:
     """Raise a ValueError for an option that does not exist."""
     if precision not in PRECISIONS:
-        raise ValueError(f"unknown precision {precision!r}; there is {', '.join(PRECISIONS)}")
+        raise ValueError(f"unknown precision {precision!r}; there are {', '.join(PRECISIONS)}")
     if calibrator not in CALIBRATORS:
         raise ValueError(f"unknown calibrator {calibrator!r}; there are {', '.join(CALIBRATORS)}")
     if calibration_samples < 1:

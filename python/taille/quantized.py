@@ -1,9 +1,10 @@
-"""What `quantize_model` gives: a native int8 graph with its report, and the model it came from."""
+"""What `quantize_model` gives: a native graph with its report, and the model it came from."""
 
 from __future__ import annotations
 
 import copy
 import json
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ class NodeReport:
 
     Attributes:
         name: the module path it came from.   op: the graph's op.
-        precision: "int8", or "float32" where it was left alone.
+        precision: "int8", "float16" or "bfloat16"; "float32" where it was left alone.
         why: the reason where it was left alone, else "".
         weight_sqnr_db: signal to quantisation noise of the weights in decibels; None for a node without weights.
     """
@@ -101,5 +102,6 @@ class QuantizedModel(BaseMLModel):
         return _native.save_artefact(str(path), self.graph, json.dumps(self._metadata))
 
     def __repr__(self) -> str:
-        int8 = sum(r.precision == "int8" for r in self.report)
-        return f"<QuantizedModel {self._metadata.get('name')}: {int8} of {len(self.report)} nodes int8>"
+        counts = Counter(r.precision for r in self.report)
+        nodes = ", ".join(f"{n} nodes {precision}" for precision, n in counts.items())
+        return f"<QuantizedModel {self._metadata.get('name')}: {nodes}>"

@@ -12,29 +12,31 @@ from taille.cli.sources import load_source
 
 __all__ = ["compile_command"]
 
+PRECISIONS = ("float32", "float16", "bfloat16", "int8")
+
 
 def compile_command(
     source: Annotated[str, typer.Argument(help="FILE.py:function; the function gives a taille.TorchModel.")],
     output: Annotated[Path, typer.Argument(help="Where the artefact goes.")],
     precision: Annotated[
-        str, typer.Option(help="float32, or int8 (then the model needs calibration_data).")
+        str, typer.Option(help="float32, float16, bfloat16, or int8 (then the model needs calibration_data).")
     ] = "float32",
     calibrator: Annotated[str, typer.Option(help="minmax or percentile.")] = "minmax",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Compile a PyTorch model to an artefact that runs without torch."""
     require("torch", "torch")
-    if precision not in ("float32", "int8"):
-        raise fail(f"unknown precision '{precision}'; there are float32, int8")
+    if precision not in PRECISIONS:
+        raise fail(f"unknown precision '{precision}'; there are {', '.join(PRECISIONS)}")
     with clear_errors():
         import taille
 
         err.print(f"importing {source}", markup=False)
         model = load_source(source)
         report = []
-        if precision == "int8":
-            model = taille.quantize_model(model, "int8", calibrator=calibrator)
-            report = [{"name": r.name, "op": r.op, "why": r.why} for r in model.report if r.precision != "int8"]
+        if precision != "float32":
+            model = taille.quantize_model(model, precision, calibrator=calibrator)
+            report = [{"name": r.name, "op": r.op, "why": r.why} for r in model.report if r.precision == "float32"]
         size = model.save(output)
     inputs, outputs = [[str(s) for s in spec] for spec in (model.input_spec, model.output_spec)]
     result = {
