@@ -75,6 +75,7 @@ OperatorPtr make_operator(const Graph& graph, const Node& node, const EngineConf
 // One maker per family; each returns null for nodes that are not its own.
 OperatorPtr make_linear(const Graph& graph, const Node& node, const EngineConfig& config);
 OperatorPtr make_conv(const Graph& graph, const Node& node, const EngineConfig& config);
+OperatorPtr make_row_conv(const Graph& graph, const Node& node, const EngineConfig& config);
 OperatorPtr make_stem_conv(const Graph& graph, const Node& node, const EngineConfig& config);
 OperatorPtr make_pool(const Graph& graph, const Node& node, const EngineConfig& config);
 OperatorPtr make_elementwise(const Graph& graph, const Node& node, const EngineConfig& config);
