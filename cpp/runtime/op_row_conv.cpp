@@ -50,13 +50,13 @@ class RowConvS8 final : public Operator {
     p->args.width = out[2];
     p->args.row_stride = w.stride_h * p->image.row_bytes();
     p->args.tap_stride = w.dilation_h * p->image.row_bytes();
-    const double macs = static_cast<double>(product(out)) * static_cast<double>(geo_.taps() * geo_.in_channels);
-    p->parts = worth_forking(config_, macs / mac_rate(config_.isa, true));
+    const int64_t pixels = out[0] * out[1] * out[2];
+    p->parts = worth_forking(config_, product_seconds(config_.isa, true, pixels, geo_.out_channels, depth()));
     p->pad_parts = worth_forking(config_, static_cast<double>(in[0] * p->image.bytes()) / kBytesPerSecond);
     // As for any product: the larger operand is shared out, where it divides.
-    p->by_rows = partition_gemm(out[0] * out[1] * out[2], geo_.out_channels, in[0] * p->image.input_bytes(),
-                                geo_.out_channels * depth(), p->parts)
-                     .by_rows;
+    p->by_rows =
+        partition_gemm(pixels, geo_.out_channels, in[0] * p->image.input_bytes(), geo_.out_channels * depth(), p->parts)
+            .by_rows;
     p->scratch = round_up(conv_s8_scratch_bytes(depth()), 64);
     const int64_t behind = std::max<int64_t>(0, conv_s8_image_bytes(p->args) - p->image.bytes());
     return {[this, p](const RunContext& c) { run(c, *p); },

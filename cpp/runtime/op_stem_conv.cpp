@@ -44,8 +44,8 @@ class StemConvS8 final : public Operator {
     p->conv.blocks = image_blocks(padded, out, kRowsPerTable);
     const Window rows{w.kernel_h, 1, w.stride_h, w.stride_w, 0, 0, w.dilation_h, 1};
     p->conv.offsets = conv_offsets(rows, padded, out, p->conv.blocks);
-    const double macs = static_cast<double>(product(out)) * static_cast<double>(geo_.taps() * geo_.in_channels);
-    p->conv.parts = worth_forking(config_, macs / mac_rate(config_.isa, true));
+    const int64_t pixels = out[0] * out[1] * out[2], depth = geo_.taps() * geo_.in_channels;
+    p->conv.parts = worth_forking(config_, product_seconds(config_.isa, true, pixels, geo_.out_channels, depth));
     p->conv.within_block = partition_block(geo_, p->conv.blocks, p->conv.parts);
     p->pad_parts = worth_forking(config_, static_cast<double>(product(padded)) / kBytesPerSecond);
     p->gemm_scratch = round_up(gemm_s8_scratch_bytes(geo_.taps() * geo_.in_channels), 64);

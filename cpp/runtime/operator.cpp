@@ -41,6 +41,13 @@ Dims strides_of(const Dims& dims) {
   return strides;
 }
 
+double product_seconds(Isa isa, bool int8, int64_t m, int64_t n, int64_t k) {
+  constexpr double kWeightBytes = 80e9, kOutputs = 15e9;  // per second
+  const double weights = static_cast<double>(n) * static_cast<double>(k);
+  const double multiply = static_cast<double>(m) * weights / mac_rate(isa, int8);
+  return std::max(multiply, weights * (int8 ? 1 : 4) / kWeightBytes) + static_cast<double>(m * n) / kOutputs;
+}
+
 double mac_rate(Isa isa, bool int8) {
   switch (isa) {
     case Isa::portable:
