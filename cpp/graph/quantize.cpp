@@ -11,7 +11,6 @@ namespace taille {
 
 namespace {
 
-constexpr double kInf = std::numeric_limits<double>::infinity();
 constexpr int64_t kMaxDepth = 66311;
 
 // Keeps its input's scale: data is only moved or selected.
@@ -36,38 +35,10 @@ double apply(const std::string& op, double x) {
 
 bool has_table(const std::string& op) { return !std::isnan(apply(op, 0.5)); }
 
-struct QuantizedWeight {
-  std::shared_ptr<Tensor> values, scale;
-  double sqnr_db;
-};
-
-QuantizedWeight quantize_weight(const Tensor& w) {
-  const int64_t rows = w.dims[0], row = w.count() / rows;
-  QuantizedWeight q{std::make_shared<Tensor>(DType::s8, w.dims),
-                    std::make_shared<Tensor>(DType::f32, std::vector<int64_t>{rows}), 0};
-  double signal = 0, noise = 0;
-  for (int64_t n = 0; n < rows; ++n) {
-    const float* x = w.as<float>() + n * row;
-    float most = 0;
-    for (int64_t i = 0; i < row; ++i) most = std::max(most, std::abs(x[i]));
-    const float scale = most > 0 ? most / 127 : 1;
-    q.scale->as<float>()[n] = scale;
-    for (int64_t i = 0; i < row; ++i) {
-      const float v = std::clamp(std::nearbyint(x[i] / scale), -127.0f, 127.0f);
-      q.values->as<int8_t>()[n * row + i] = static_cast<int8_t>(v);
-      signal += static_cast<double>(x[i]) * x[i];
-      noise += std::pow(static_cast<double>(x[i]) - static_cast<double>(v) * scale, 2);
-    }
-  }
-  q.sqnr_db = noise > 0 ? 10 * std::log10(signal / noise) : kInf;
-  return q;
-}
-
 class Quantizer {
  public:
-  Quantizer(const Graph& g, const Ranges& ranges, const std::set<std::string>& ignore,
-            std::vector<QuantizeReport>* report)
-      : r_(g), ranges_(ranges), ignore_(ignore), report_(report), u8_(g.values.size(), kNone), f32_(u8_) {}
+  Quantizer(const Graph& g, const Ranges& ranges, const QuantizeOptions& options, std::vector<QuantizeReport>* report)
+      : r_(g), ranges_(ranges), options_(options), report_(report), u8_(g.values.size(), kNone), f32_(u8_) {}
 
   Graph run() {
     decide();
@@ -79,7 +50,7 @@ class Quantizer {
  private:
   Rewriter r_;
   const Ranges& ranges_;
-  const std::set<std::string>& ignore_;
+  const QuantizeOptions& options_;
   std::vector<QuantizeReport>* report_;
   std::vector<ValueId> u8_, f32_;  // new values in each form, by old value
   std::vector<char> int8_;         // per node: a linear or convolution that runs in int8
@@ -97,7 +68,7 @@ class Quantizer {
   // "" where the node can run in int8, else why not; "-" for nodes without weights.
   std::string obstacle(const Node& node) const {
     if (node.op != "linear" && node.op != "conv2d") return "-";
-    if (ignore_.contains(node.name)) return "ignored by request";
+    if (options_.ignore.contains(node.name)) return "ignored by request";
     if (value(node.inputs[1]).dtype != DType::f32) return "already quantised";
     const Tensor& w = *value(node.inputs[1]).constant;
     if (w.count() / std::max<int64_t>(1, w.dims[0]) > kMaxDepth) return "too deep for exact int32 sums";
@@ -189,7 +160,7 @@ class Quantizer {
 
   void layer(size_t n) {
     const Node& node = r_.from.nodes[n];
-    const QuantizedWeight q = quantize_weight(*value(node.inputs[1]).constant);
+    const QuantizedWeight q = quantize_weight(*value(node.inputs[1]).constant, options_.clipping);
     const std::string& weight_name = value(node.inputs[1]).name;
     std::vector<ValueId> inputs(5, kNone);
     inputs[0] = byte_form(node.inputs[0]);
@@ -244,12 +215,12 @@ Quant quant_of(Range range) {
   return {scale, std::clamp(static_cast<int32_t>(std::nearbyint(-lo / scale)), 0, 255)};
 }
 
-Graph quantize(const Graph& graph, const Ranges& ranges, const std::set<std::string>& ignore,
+Graph quantize(const Graph& graph, const Ranges& ranges, const QuantizeOptions& options,
                std::vector<QuantizeReport>* report) {
-  for (const std::string& name : ignore)
+  for (const std::string& name : options.ignore)
     check(std::any_of(graph.nodes.begin(), graph.nodes.end(), [&](const Node& n) { return n.name == name; }),
           "ignore names '", name, "', but the graph has no such node");
-  return Quantizer(graph, ranges, ignore, report).run();
+  return Quantizer(graph, ranges, options, report).run();
 }
 
 }  // namespace taille

@@ -1,0 +1,151 @@
+"""SmoothQuant: the same function, with the size of large channels moved into weights; only where that is exact."""
+
+import numpy as np
+import pytest
+
+from nets import Net
+from taille import _native
+
+
+def channels(count, seed=0):
+    """Sizes of channels that differ by a factor of 1000."""
+    return np.exp(np.random.default_rng(seed).uniform(0, np.log(1000), count)).astype(np.float32)
+
+
+def linear(n, x, name, out, inputs, bias=True):
+    weights = [n.constant(f"{name}.w", out, inputs)] + ([n.constant(f"{name}.b", out)] if bias else [])
+    return n.g.add_node("linear", [x, *weights], {}, name)
+
+
+def norm(n, x, name, size, affine=True):
+    weights = [n.g.add_constant(f"{name}.gamma", channels(size)), n.constant(f"{name}.beta", size)] if affine else []
+    return n.g.add_node("layer_norm", [x, *weights], {"axes": 1, "epsilon": 1e-5}, name)
+
+
+def maxima(n, x):
+    calibrator = _native.Calibrator(n.graph, 1)
+    for part in x:
+        calibrator.run({"x": part})
+    return calibrator.channel_maxima()
+
+
+def smoothed(n, alpha=0.5, seeds=(1, 2)):
+    """(smoothed graph, sites by their layers) after a check that the function is the same."""
+    x = [n.sample(8, s) for s in seeds]
+    graph, sites = _native.smooth(n.graph, maxima(n, x), alpha)
+    for part in x:
+        exact, ours = (_native.Model(g, 1).run({"x": part})[0] for g in (n.graph, graph))
+        np.testing.assert_allclose(ours, exact, rtol=0, atol=2e-6 * np.abs(exact).max())
+    return graph, {tuple(s["layers"]): s for s in sites}
+
+
+def test_maxima_are_those_of_each_channel():
+    n = Net(5, 12)
+    n.finish(linear(n, norm(n, n.x, "norm", 12), "fc", 4, 12))
+    x = [n.sample(8, 1), n.sample(3, 2)]
+    found = maxima(n, x)
+    assert list(found) == ["norm"]
+    gamma, beta = (n.graph.constants()[k] for k in ("norm.gamma", "norm.beta"))
+    every = np.concatenate(x).astype(np.float64).reshape(-1, 12)
+    normal = (every - every.mean(1, keepdims=True)) / np.sqrt(every.var(1, keepdims=True) + 1e-5)
+    np.testing.assert_allclose(found["norm"], np.abs(normal * gamma + beta).max(0), rtol=1e-5)
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_a_norm_takes_the_factors_of_all_its_readers(affine):
+    n = Net(5, 32)
+    y = norm(n, n.x, "norm", 32, affine)
+    q, k = linear(n, y, "q", 16, 32), linear(n, y, "k", 16, 32, bias=False)
+    n.finish(n.g.add_node("mul", [q, k], {}, "product"))
+    graph, sites = smoothed(n)
+    assert sites[("q", "k")] == {"layers": ["q", "k"], "into": "norm", "why": ""}
+    before, after = maxima(n, [n.sample(8, 1)])["norm"], {}
+    calibrator = _native.Calibrator(graph, 1)
+    calibrator.run({"x": n.sample(8, 1)})
+    (after,) = calibrator.channel_maxima().values()
+    weights = np.maximum(*(np.abs(n.graph.constants()[w]).max(0) for w in ("q.w", "k.w")))
+    both = maxima(n, [n.sample(8, 1), n.sample(8, 2)])["norm"]
+    np.testing.assert_allclose(before / after, np.sqrt(both / weights), rtol=1e-4)
+
+
+def test_large_channels_lose_less():
+    n = Net(5, 64)
+    n.finish(linear(n, norm(n, n.x, "norm", 64), "fc", 16, 64))
+    x = n.sample(32, 9)
+    noise = {}
+    for name, graph in (("plain", n.graph), ("smooth", smoothed(n)[0])):
+        calibrator = _native.Calibrator(graph, 1)
+        calibrator.run({"x": x})
+        int8, _ = _native.quantize(graph, calibrator.ranges())
+        exact, ours = (_native.Model(g, 1).run({"x": x})[0] for g in (n.graph, int8))
+        noise[name] = ((ours - exact) ** 2).sum()
+    assert noise["smooth"] < 0.5 * noise["plain"]
+
+
+@pytest.mark.parametrize(("lo", "into"), [(0.0, "fc1"), (-1.0, "")])
+def test_a_linear_takes_them_through_a_relu_only(lo, into):
+    n = Net(16)
+    y = n.g.add_node("clamp", [linear(n, n.x, "fc1", 32, 16)], {"lo": lo}, "clamp")
+    n.finish(linear(n, y, "fc2", 8, 32))
+    graph, sites = smoothed(n)
+    assert sites[("fc2",)]["into"] == into
+    assert sites[("fc1",)]["why"] == "its input comes from the caller, which cannot take the factors"
+    if not into:
+        assert "linear 'fc1', which cannot" in sites[("fc2",)]["why"]
+        assert graph.dump() == n.graph.dump()
+
+
+def test_a_chain_of_layers_takes_and_gives():
+    n = Net(16)
+    y = n.x
+    for i in range(3):
+        y = n.g.add_node("clamp", [linear(n, y, f"fc{i}", 16, 16)], {"lo": 0.0}, f"relu{i}")
+    n.finish(linear(n, y, "last", 4, 16))
+    _, sites = smoothed(n, alpha=0.7)
+    assert [s["into"] for s in sites.values()] == ["", "fc0", "fc1", "fc2"]
+
+
+@pytest.mark.parametrize("split", ["heads of the values", "heads of another split"])
+def test_attention_passes_them_to_its_values(split):
+    n = Net(6, 24)
+    swap = {"axes": [0, 2, 1, 3]}
+    heads = []
+    for name in "qkv":
+        y = linear(n, n.x, name, 24, 24)
+        y = n.g.add_node("reshape", [y], {"shape": ["batch", 6, 4, 6]}, f"{name}.split")
+        heads.append(n.g.add_node("permute", [y], swap, f"{name}.swap"))
+    y = n.g.add_node("sdpa", heads, {"scale": 0.4}, "attention")
+    if split == "heads of the values":
+        y = n.g.add_node("permute", [y], swap, "back")
+    n.finish(linear(n, n.g.add_node("reshape", [y], {"shape": ["batch", 6, 24]}, "merge"), "out", 8, 24))
+    _, sites = smoothed(n)
+    assert sites[("out",)]["into"] == ("v" if split == "heads of the values" else "")
+
+
+def test_a_value_that_others_read_is_left():
+    n = Net(16)
+    y = norm(n, n.x, "norm", 16)
+    n.finish(n.g.add_node("add", [linear(n, y, "fc", 16, 16), y], {}, "sum"))
+    graph, sites = smoothed(n)
+    assert sites[("fc",)] == {
+        "layers": ["fc"], "into": "", "why": "its input is also read by linear 'fc' as its residual"
+    }  # fmt: skip
+    assert graph.dump() == n.graph.dump()
+
+
+def test_channels_of_zeros_and_alphas():
+    n = Net(8)
+    w = np.random.default_rng(0).standard_normal((4, 8)).astype(np.float32)
+    w[:, 3] = 0
+    gamma = n.g.add_constant("gamma", np.array([1, 0, 1, 1, 1e-30, 1, 1e30, 1], np.float32))
+    y = n.g.add_node("layer_norm", [n.x, gamma], {"axes": 1, "epsilon": 1e-5}, "norm")
+    n.finish(n.g.add_node("linear", [y, n.g.add_constant("w", w)], {}, "fc"))
+    for alpha in (0.0, 0.5, 1.0):
+        graph, _ = smoothed(n, alpha)
+        assert all(np.isfinite(c).all() for c in graph.constants().values())
+    with pytest.raises(ValueError, match=r"alpha 1.5; wanted 0 to 1"):
+        _native.smooth(n.graph, {}, 1.5)
+    _, (site,) = _native.smooth(n.graph, {}, 0.5)
+    assert site["why"] == "no maxima of its input were measured"
+    with pytest.raises(ValueError, match="'norm' has 8 channels; 3 maxima"):
+        _native.smooth(n.graph, {"norm": np.ones(3, np.float32)}, 0.5)
