@@ -74,6 +74,7 @@ def test_what_was_ignored_is_no_candidate() -> None:
     small = taille.quantize_model(model(), "mixed", ignore=["layers.0"], max_accuracy_drop=2.0)
     assert int8_layers(small) == LAYERS - {"layers.0"}
     assert "layers.0" not in small.metadata["recipe"][0]["mixed"]["sensitivity"]
+    assert int8_layers(taille.quantize_model(model(), "mixed", ignore=["layers.0"], max_accuracy_drop=0.0)) == set()
 
 
 def test_two_runs_are_equal_and_progress_is_told() -> None:

@@ -15,7 +15,7 @@ from torch import nn
 import taille
 from zoo import cifar, in_batches, minilm, resnet20, sentence_pairs, tokens
 
-TUNED, CALIBRATED = 6144, 1000  # training images; the latter come after the former
+TUNED, CALIBRATED = 4096, 1000  # training images; the latter come after the former
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_resnet20_loses_at_most_a_fifth_of_a_point() -> None:
     small = taille.quantize_model(model, "int8")
     test_images, test_labels = cifar("test", 0, 10000)
     full = accuracy(taille.compile_model(model), test_images, test_labels)
-    assert full > 0.84
+    assert full > 0.83
     assert accuracy(small, test_images, test_labels) >= full - 0.002
 
 

@@ -51,6 +51,17 @@ def test_maxima_are_those_of_each_channel():
     np.testing.assert_allclose(found["norm"], np.abs(normal * gamma + beta).max(0), rtol=1e-5)
 
 
+def test_maxima_are_seen_through_reshapes():
+    n = Net(5, 12)
+    y = n.g.add_node("reshape", [norm(n, n.x, "norm", 12)], {"shape": ["batch", 60]}, "flat")
+    n.finish(linear(n, n.g.add_node("reshape", [y], {"shape": ["batch", 3, 20]}, "thirds"), "fc", 4, 20))
+    (found,) = maxima(n, [n.sample(8, 1)]).values()
+    graph = n.graph.copy()
+    graph.add_output("norm", next(node["output"] for node in n.graph.nodes if node["op"] == "layer_norm"))
+    normal = _native.Model(graph, 1).run({"x": n.sample(8, 1)})[1]
+    np.testing.assert_array_equal(found, np.abs(normal).reshape(-1, 20).max(0))
+
+
 @pytest.mark.parametrize("affine", [True, False])
 def test_a_norm_takes_the_factors_of_all_its_readers(affine):
     n = Net(5, 32)
@@ -105,21 +116,24 @@ def test_a_chain_of_layers_takes_and_gives():
     assert [s["into"] for s in sites.values()] == ["", "fc0", "fc1", "fc2"]
 
 
-@pytest.mark.parametrize("split", ["heads of the values", "heads of another split"])
-def test_attention_passes_them_to_its_values(split):
-    n = Net(6, 24)
-    swap = {"axes": [0, 2, 1, 3]}
-    heads = []
+def attention(n, size, split, *, swap, back):
+    """Attention between linear layers "q", "k", "v" and "out"; the swaps are those of heads and sequence."""
+    axes = {"axes": [0, 2, 1, 3]}
+    parts = []
     for name in "qkv":
-        y = linear(n, n.x, name, 24, 24)
-        y = n.g.add_node("reshape", [y], {"shape": ["batch", 6, 4, 6]}, f"{name}.split")
-        heads.append(n.g.add_node("permute", [y], swap, f"{name}.swap"))
-    y = n.g.add_node("sdpa", heads, {"scale": 0.4}, "attention")
-    if split == "heads of the values":
-        y = n.g.add_node("permute", [y], swap, "back")
-    n.finish(linear(n, n.g.add_node("reshape", [y], {"shape": ["batch", 6, 24]}, "merge"), "out", 8, 24))
-    _, sites = smoothed(n)
-    assert sites[("out",)]["into"] == ("v" if split == "heads of the values" else "")
+        y = n.g.add_node("reshape", [linear(n, n.x, name, size, size)], {"shape": split}, f"{name}.split")
+        parts.append(n.g.add_node("permute", [y], axes, f"{name}.swap") if swap else y)
+    y = n.g.add_node("sdpa", parts, {"scale": 0.4}, "attention")
+    y = n.g.add_node("permute", [y], axes, "back") if back else y
+    n.finish(linear(n, n.g.add_node("reshape", [y], {"shape": ["batch", *n.shape]}, "merge"), "out", 8, size))
+    return smoothed(n)[1][("out",)]["into"]
+
+
+def test_attention_passes_them_to_its_values():
+    assert attention(Net(6, 24), 24, ["batch", 6, 4, 6], swap=True, back=True) == "v"
+    # Other ways to split and merge mix the channels.
+    assert attention(Net(6, 24), 24, ["batch", 6, 4, 6], swap=True, back=False) == ""
+    assert attention(Net(4, 36), 36, ["batch", 4, 6, 6], swap=False, back=False) == ""
 
 
 def test_a_value_that_others_read_is_left():
@@ -137,7 +151,7 @@ def test_channels_of_zeros_and_alphas():
     n = Net(8)
     w = np.random.default_rng(0).standard_normal((4, 8)).astype(np.float32)
     w[:, 3] = 0
-    gamma = n.g.add_constant("gamma", np.array([1, 0, 1, 1, 1e-30, 1, 1e30, 1], np.float32))
+    gamma = n.g.add_constant("gamma", np.array([1, 0, 1, 0, 1e-30, 1, 1e30, 1], np.float32))
     y = n.g.add_node("layer_norm", [n.x, gamma], {"axes": 1, "epsilon": 1e-5}, "norm")
     n.finish(n.g.add_node("linear", [y, n.g.add_constant("w", w)], {}, "fc"))
     for alpha in (0.0, 0.5, 1.0):
