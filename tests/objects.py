@@ -1,6 +1,6 @@
 """Reads the compiled objects: which instructions, symbols and spills each has.
 
-A file's suffix (`_avx2`, `_avx512`, `_avx512vnni`, `_avx512vbmi`) names the CPU level it is built for. Were one
+A file's suffix (`_avx2`, `_avx512`, `_avx512vnni`, `_avx512vbmi`, `_amx`) names the CPU level it is built for. Were one
 instruction above that level in it, or one function that the linker may share with other files, the library would crash
 on older CPUs.
 """
@@ -18,14 +18,16 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-LEVELS = ["portable", "avx2", "avx512", "avx512vnni", "avx512vbmi"]
+LEVELS = ["portable", "avx2", "avx512", "avx512vnni", "avx512vbmi", "amx"]
 
 VNNI = re.compile(r"vpdp(busds?|wssds?)$")
 VBMI = re.compile(r"vperm(b|[it]2b)$|vpmultishiftqb")
-# AVX-512 beyond F, BW, DQ, VL, VNNI and VBMI: VBMI2, IFMA, BITALG, VPOPCNTDQ, BF16, CD, FP16, GFNI, AMX, AVX-VNNI-INT8.
+AMX = re.compile(r"tile(loadd|stored|zero|release)$|ldtilecfg|tdpbusd")
+# AVX-512 beyond F, BW, DQ, VL, VNNI and VBMI: VBMI2, IFMA, BITALG, VPOPCNTDQ, BF16, CD, FP16, GFNI, AVX-VNNI-INT8;
+# AMX beyond TILE and INT8.
 NEVER = re.compile(
     r"vp(compress|expand)[bw]$|vpsh[lr]d|vpmadd52|vpshufbitqmb|vpopcnt|vdpbf16ps"
-    r"|vcvtne|vpconflict|vplzcnt|v?gf2p8|tile|tdp|vpdp(b(ss|uu|su)|w(su|us|uu))ds?$"
+    r"|vcvtne|vpconflict|vplzcnt|v?gf2p8|tdp(bf16|fp16)|vpdp(b(ss|uu|su)|w(su|us|uu))ds?$"
     r"|v(?!cvtps2ph$|cvtph2ps$)\w+(ph|sh)$"
 )
 MULTIPLY_ADD = re.compile(r"vfn?m(add|sub)\w*ps|vpdp|vpmadd(wd|ubsw)|vpmulld")
@@ -110,10 +112,11 @@ def is_above(level: str, one: Instruction) -> bool:
     vex, evex = one.opcode in (0xC4, 0xC5), one.opcode == 0x62
     if level == "portable":
         return vex or evex
-    if NEVER.match(one.mnemonic) or (VBMI.match(one.mnemonic) and level != "avx512vbmi"):
+    if NEVER.match(one.mnemonic):
         return True
-    if VNNI.match(one.mnemonic) and level not in ("avx512vnni", "avx512vbmi"):
-        return True
+    for needed, family in (("avx512vnni", VNNI), ("avx512vbmi", VBMI), ("amx", AMX)):
+        if family.match(one.mnemonic) and LEVELS.index(level) < LEVELS.index(needed):
+            return True
     return level == "avx2" and (evex or re.search(r"%k[0-7]", one.operands) is not None)
 
 

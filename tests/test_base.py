@@ -13,7 +13,7 @@ import taille.errors
 from support import output_of, run_python
 from taille import _native
 
-LEVELS = ["portable", "avx2", "avx512", "avx512vnni", "avx512vbmi"]
+LEVELS = ["portable", "avx2", "avx512", "avx512vnni", "avx512vbmi", "amx"]
 
 # CPUID and XCR0 bits, from Intel's manual (volume 2, CPUID; volume 1, 13.3), not from the code under test.
 FMA, OSXSAVE, AVX, F16C = 1 << 12, 1 << 27, 1 << 28, 1 << 29
@@ -21,8 +21,9 @@ AVX2, BMI2 = 1 << 5, 1 << 8
 AVX512F, AVX512DQ, AVX512BW, AVX512VL = 1 << 16, 1 << 17, 1 << 30, 1 << 31
 VNNI = 1 << 11
 VBMI = 1 << 1
+AMX = 1 << 24 | 1 << 25  # TILE, INT8
 LEAF1, LEAF7_AVX2, LEAF7_AVX512 = FMA | OSXSAVE | AVX | F16C, AVX2 | BMI2, AVX512F | AVX512DQ | AVX512BW | AVX512VL
-X87_SSE, YMM, ZMM = 0b11, 0b111, 0b11100111
+X87_SSE, YMM, ZMM, TILES = 0b11, 0b111, 0b11100111, 0b11 << 17 | 0b11100111
 
 
 class TestIsa:
@@ -41,28 +42,34 @@ class TestIsa:
         )
 
     @pytest.mark.parametrize(
-        ("leaf1", "leaf7_ebx", "leaf7_ecx", "xcr0", "level"),
+        ("leaf1", "leaf7_ebx", "leaf7_ecx", "leaf7_edx", "xcr0", "level"),
         [
-            (0, 0, 0, 0, "portable"),
-            (LEAF1, LEAF7_AVX2, 0, YMM, "avx2"),
-            (LEAF1, LEAF7_AVX2 | LEAF7_AVX512, 0, ZMM, "avx512"),
-            (LEAF1, LEAF7_AVX2 | LEAF7_AVX512, VNNI, ZMM, "avx512vnni"),
-            (LEAF1, LEAF7_AVX2 | LEAF7_AVX512, VNNI | VBMI, ZMM, "avx512vbmi"),
-            (LEAF1, LEAF7_AVX2 | LEAF7_AVX512, VBMI, ZMM, "avx512"),
+            (0, 0, 0, 0, 0, "portable"),
+            (LEAF1, LEAF7_AVX2, 0, 0, YMM, "avx2"),
+            (LEAF1, LEAF7_AVX2 | LEAF7_AVX512, 0, 0, ZMM, "avx512"),
+            (LEAF1, LEAF7_AVX2 | LEAF7_AVX512, VNNI, 0, ZMM, "avx512vnni"),
+            (LEAF1, LEAF7_AVX2 | LEAF7_AVX512, VNNI | VBMI, 0, ZMM, "avx512vbmi"),
+            (LEAF1, LEAF7_AVX2 | LEAF7_AVX512, VBMI, 0, ZMM, "avx512"),
+            (LEAF1, LEAF7_AVX2 | LEAF7_AVX512, VNNI | VBMI, AMX, TILES, "amx"),
+            (LEAF1, LEAF7_AVX2 | LEAF7_AVX512, VNNI | VBMI, AMX, ZMM, "avx512vbmi"),
+            (LEAF1, LEAF7_AVX2 | LEAF7_AVX512, VNNI | VBMI, 1 << 24, TILES, "avx512vbmi"),
+            (LEAF1, LEAF7_AVX2 | LEAF7_AVX512, VNNI, AMX, TILES, "avx512vnni"),
             # The OS does not save the registers.
-            (LEAF1, LEAF7_AVX2 | LEAF7_AVX512, VNNI, YMM, "avx2"),
-            (LEAF1, LEAF7_AVX2 | LEAF7_AVX512, VNNI, X87_SSE, "portable"),
-            (LEAF1, LEAF7_AVX2 | LEAF7_AVX512, VNNI, 0, "portable"),
+            (LEAF1, LEAF7_AVX2 | LEAF7_AVX512, VNNI, 0, YMM, "avx2"),
+            (LEAF1, LEAF7_AVX2 | LEAF7_AVX512, VNNI, 0, X87_SSE, "portable"),
+            (LEAF1, LEAF7_AVX2 | LEAF7_AVX512, VNNI, 0, 0, "portable"),
             # One feature of a level is not there.
-            (LEAF1 & ~FMA, LEAF7_AVX2, 0, YMM, "portable"),
-            (LEAF1 & ~F16C, LEAF7_AVX2, 0, YMM, "portable"),
-            (LEAF1, AVX2, 0, YMM, "portable"),
-            (LEAF1, LEAF7_AVX2 | LEAF7_AVX512 & ~AVX512VL, VNNI, ZMM, "avx2"),
-            (LEAF1, LEAF7_AVX2 | LEAF7_AVX512 & ~AVX512BW, VNNI, ZMM, "avx2"),
+            (LEAF1 & ~FMA, LEAF7_AVX2, 0, 0, YMM, "portable"),
+            (LEAF1 & ~F16C, LEAF7_AVX2, 0, 0, YMM, "portable"),
+            (LEAF1, AVX2, 0, 0, YMM, "portable"),
+            (LEAF1, LEAF7_AVX2 | LEAF7_AVX512 & ~AVX512VL, VNNI, 0, ZMM, "avx2"),
+            (LEAF1, LEAF7_AVX2 | LEAF7_AVX512 & ~AVX512BW, VNNI, 0, ZMM, "avx2"),
         ],
     )
-    def test_level_from_registers(self, leaf1: int, leaf7_ebx: int, leaf7_ecx: int, xcr0: int, level: str) -> None:
-        assert _native.isa_from_bits(leaf1, leaf7_ebx, leaf7_ecx, xcr0) == level
+    def test_level_from_registers(
+        self, leaf1: int, leaf7_ebx: int, leaf7_ecx: int, leaf7_edx: int, xcr0: int, level: str
+    ) -> None:
+        assert _native.isa_from_bits(leaf1, leaf7_ebx, leaf7_ecx, leaf7_edx, xcr0) == level
 
     @pytest.mark.parametrize("best", LEVELS)
     def test_forced_level(self, best: str) -> None:

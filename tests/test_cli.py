@@ -82,7 +82,7 @@ def test_quantize_says_what_became_of_every_node(folder):
 
 
 def test_quantize_mixed(folder):
-    options = ["--precision", "mixed", "--max-accuracy-drop", 0, "--json"]
+    options = ["--precision", "mixed", "--max-accuracy-drop", 0, "--smooth", "off", "--json"]
     found = parsed("quantize", "nets.py:small", "-o", "m.safetensors", *options, cwd=folder)
     assert sorted(found["recipe"][0]["mixed"]["kept"]) == sorted(r["name"] for r in found["left_float32"]) == ["0", "3"]
 
@@ -121,6 +121,7 @@ def test_doctor_tells_level_and_threads():
         (["compile", "nets.py:unsupported", "x.safetensors"], "svd"),
         (["quantize", "nets.py:small", "-o", "x.safetensors", "--ignore", "nothing"], "no node is called 'nothing'"),
         (["quantize", "nets.py:small", "-o", "x.safetensors", "--smooth", "7"], "smooth is 7"),
+        (["quantize", "nets.py:small", "-o", "x.safetensors", "--smooth", "on"], "--smooth is 'on'"),
         (["quantize", "nets.py:small"], "--output"),
     ],
 )

@@ -221,7 +221,7 @@ class TestGemmS8:
             call(a=x["a"].astype(np.int8))
         with pytest.raises(TypeError):
             call(a=x["a"][:, ::2])
-        with pytest.raises(ValueError, match="packed has 128 bytes, wanted 64"):
+        with pytest.raises(ValueError, match="packed has 3968 bytes, wanted 3904"):
             call(k=3)
         with pytest.raises(ValueError, match="leaves less than 8"):
             call(offsets=np.array([[0], [9]], np.int32))

@@ -81,6 +81,9 @@ extern "C" __m512i dot(__m512i s, __m512i a, __m512i b) { return _mm512_dpbusd_e
 #ifdef __AVX512VBMI__
 extern "C" __m512i bytes(__m512i a, __m512i b) { return _mm512_permutexvar_epi8(a, b); }
 #endif
+#ifdef __AMX_INT8__
+extern "C" void tiles() { _tile_dpbusd(0, 1, 2); }
+#endif
 """
 
 
@@ -100,12 +103,19 @@ def test_the_checks_see_what_is_wrong(tmp_path: Path) -> None:
     wide = compiled(tmp_path, "sample_avx512", *avx512)
     vnni = compiled(tmp_path, "sample_avx512vnni", *avx512, "-mavx512vnni")
     vbmi = compiled(tmp_path, "sample_avx512vbmi", *avx512, "-mavx512vnni", "-mavx512vbmi")
-    clean = {portable: "portable", avx2: "avx2", wide: "avx512", vnni: "avx512vnni", vbmi: "avx512vbmi"}
+    tiles = compiled(tmp_path, "sample_amx", *avx512, "-mavx512vnni", "-mavx512vbmi", "-mamx-tile", "-mamx-int8")
+    clean = {portable: "portable", avx2: "avx2", wide: "avx512", vnni: "avx512vnni", vbmi: "avx512vbmi", tiles: "amx"}
     for file, level in clean.items():
         assert level_of(file) == level
         assert instructions_above(file, level) == []
         assert weak_symbols(file) == ["shared_by_all(int)"]
-    for file, level in [(avx2, "portable"), (wide, "avx2"), (vnni, "avx512"), (vbmi, "avx512vnni")]:
+    for file, level in [
+        (avx2, "portable"),
+        (wide, "avx2"),
+        (vnni, "avx512"),
+        (vbmi, "avx512vnni"),
+        (tiles, "avx512vbmi"),
+    ]:
         assert instructions_above(file, level)
     assert any(list(innermost_loops(body)) for body in functions(portable).values())
     assert spills(avx2) == {}

@@ -132,3 +132,17 @@ def test_network_errors_are_those_of_the_nodes_as_they_run():
     same = _native.NetworkErrors(n.graph, n.graph, 1)
     same.run({"x": x})
     assert set(same.sqnr_db().values()) == {np.inf}
+
+
+def test_attention_is_measured_and_has_no_bias():
+    n = Net(5, 8)
+    parts = []
+    for name in "qkv":
+        y = n.g.add_node("linear", [n.x, n.constant(f"{name}.w", 8, 8)], {}, name)
+        parts.append(n.g.add_node("reshape", [y], {"shape": ["batch", 1, 5, 8]}, f"{name}.heads"))
+    n.finish(n.g.add_node("sdpa", parts, {"scale": 0.35}, "attention"))
+    _, graph = calibrated(n)
+    found = layer_errors(n, graph, [n.sample(16, 7)])
+    assert list(found) == ["q", "k", "v", "attention"]
+    assert 25 < found["attention"]["sqnr_db"] < 60
+    assert found["attention"]["mean_error"].size == 0

@@ -71,7 +71,7 @@ def test_resnet20_shrinks(resnet: tuple[taille.TorchModel, taille.QuantizedModel
     assert small.metadata["recipe"] == [
         {
             "step": "quantize", "precision": "int8", "calibrator": "mse", "calibration_samples": 500,
-            "weight_clipping": "mse", "bias_correction": True, "smooth": None, "ignore": [],
+            "weight_clipping": "mse", "bias_correction": True, "smooth": 0.5, "ignore": [],
         }
     ]  # fmt: skip
     assert small.parent is model
@@ -135,7 +135,7 @@ def test_an_mlp_and_its_options() -> None:
     assert "layers.1" not in kept
     few = taille.quantize_model(model, "int8", calibration_samples=100)
     assert few.metadata["recipe"][0]["calibration_samples"] == 100
-    assert data.iterations == 8  # for ranges, and for biases
+    assert data.iterations == 12  # each time for ranges, for those of the smoothed net, and for biases
 
 
 def test_depthwise_convolutions() -> None:

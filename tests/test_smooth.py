@@ -136,14 +136,28 @@ def test_attention_passes_them_to_its_values():
     assert attention(Net(4, 36), 36, ["batch", 4, 6, 6], swap=False, back=False) == ""
 
 
-def test_a_value_that_others_read_is_left():
+def test_other_readers_of_a_norm_get_what_it_was():
     n = Net(16)
     y = norm(n, n.x, "norm", 16)
-    n.finish(n.g.add_node("add", [linear(n, y, "fc", 16, 16), y], {}, "sum"))
+    other = n.g.add_node("tanh", [y], {}, "tanh")
+    total = n.g.add_node("add", [linear(n, y, "fc", 16, 16), y], {}, "sum")  # fused: y is the residual of fc
+    n.g.add_output("norm", y)
+    n.finish(n.g.add_node("mul", [total, other], {}, "product"))
+    graph, sites = smoothed(n)  # which checks the first output, the norm's
+    assert sites[("fc",)] == {"layers": ["fc"], "into": "norm", "why": ""}
+    graph.validate()
+    x = {"x": n.sample(4, 9)}
+    for ours, exact in zip(*(_native.Model(g, 1).run(x) for g in (graph, n.graph)), strict=True):
+        np.testing.assert_allclose(ours, exact, rtol=0, atol=2e-6 * np.abs(exact).max())
+    assert [node["name"] for node in graph.nodes if node["op"] == "mul"] == ["norm.unsmoothed", "product"]
+
+
+def test_a_linear_that_others_read_is_left():
+    n = Net(16)
+    y = n.g.add_node("clamp", [linear(n, n.x, "first", 16, 16)], {"lo": 0.0}, "relu")
+    n.finish(n.g.add_node("mul", [linear(n, y, "second", 16, 16), y], {}, "gate"))
     graph, sites = smoothed(n)
-    assert sites[("fc",)] == {
-        "layers": ["fc"], "into": "", "why": "its input is also read by linear 'fc' as its residual"
-    }  # fmt: skip
+    assert (sites[("second",)]["into"], sites[("second",)]["why"]) == ("", "its input is also read by mul 'gate'")
     assert graph.dump() == n.graph.dump()
 
 

@@ -9,11 +9,16 @@
 #if defined(__x86_64__)
 #include <cpuid.h>
 #endif
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 namespace taille {
 namespace {
 
-constexpr Isa kLevels[] = {Isa::portable, Isa::avx2, Isa::avx512, Isa::avx512vnni, Isa::avx512vbmi};
+constexpr Isa kLevels[] = {Isa::portable, Isa::avx2, Isa::avx512, Isa::avx512vnni, Isa::avx512vbmi, Isa::amx};
+constexpr Isa kHighest = Isa::amx;
 
 constexpr bool has(uint64_t word, uint64_t bits) { return (word & bits) == bits; }
 constexpr uint32_t bit(int n) { return uint32_t{1} << n; }
@@ -40,6 +45,7 @@ CpuBits read_cpu_bits() {
   if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx)) {
     bits.leaf7_ebx = ebx;
     bits.leaf7_ecx = ecx;
+    bits.leaf7_edx = edx;
   }
   if (has(bits.leaf1_ecx, bit(27))) {  // OSXSAVE: without it xgetbv is an illegal instruction
     uint32_t low = 0, high = 0;
@@ -47,6 +53,16 @@ CpuBits read_cpu_bits() {
     bits.xcr0 = (uint64_t{high} << 32) | low;
   }
   return bits;
+}
+
+// Tiles are 8 KiB of state that Linux saves only for processes which asked; threads and children inherit the leave.
+bool may_use_tiles() {
+#if defined(__linux__)
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILE_DATA
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+#else
+  return false;
+#endif
 }
 #endif
 
@@ -64,13 +80,15 @@ std::string_view name_of(Isa level) {
       return "avx512vnni";
     case Isa::avx512vbmi:
       return "avx512vbmi";
+    case Isa::amx:
+      return "amx";
   }
   return "?";
 }
 
 Isa isa_from_name(std::string_view name) {
   if (const auto level = find_level(name)) return *level;
-  throw IsaError(concat("CPU level '", name, "' is not known; the known levels are ", joined_names(Isa::avx512vbmi)));
+  throw IsaError(concat("CPU level '", name, "' is not known; the known levels are ", joined_names(kHighest)));
 }
 
 Isa isa_from_bits(const CpuBits& bits) {
@@ -83,12 +101,18 @@ Isa isa_from_bits(const CpuBits& bits) {
       has(bits.xcr0, kSavesZmm) && has(bits.leaf7_ebx, bit(16) | bit(17) | bit(30) | bit(31));  // F DQ BW VL
   if (!avx512) return Isa::avx2;
   if (!has(bits.leaf7_ecx, bit(11))) return Isa::avx512;
-  return has(bits.leaf7_ecx, bit(1)) ? Isa::avx512vbmi : Isa::avx512vnni;
+  if (!has(bits.leaf7_ecx, bit(1))) return Isa::avx512vnni;
+  constexpr uint64_t kSavesTiles = 0x60000;  // tile configuration and tile data
+  const bool amx = has(bits.xcr0, kSavesTiles) && has(bits.leaf7_edx, bit(24) | bit(25));  // AMX-TILE, AMX-INT8
+  return amx ? Isa::amx : Isa::avx512vbmi;
 }
 
 Isa detect_isa() {
 #if defined(__x86_64__)
-  static const Isa level = isa_from_bits(read_cpu_bits());
+  static const Isa level = [] {
+    const Isa best = isa_from_bits(read_cpu_bits());
+    return best == Isa::amx && !may_use_tiles() ? Isa::avx512vbmi : best;
+  }();
   return level;
 #else
   return Isa::portable;
@@ -100,7 +124,7 @@ Isa choose_isa(std::string_view forced, Isa best) {
   const auto level = find_level(forced);
   if (level && *level <= best) return *level;
   throw IsaError(concat("CPU level '", forced, level ? "' is more than this CPU has" : "' is not known",
-                        "; the known levels are ", joined_names(Isa::avx512vbmi), "; this CPU (", cpu_name(), ") has ",
+                        "; the known levels are ", joined_names(kHighest), "; this CPU (", cpu_name(), ") has ",
                         joined_names(best)));
 }
 

@@ -9,8 +9,9 @@
 namespace taille {
 
 // Each level contains the ones before it. `avx2` = AVX2+FMA+F16C+BMI2; `avx512` = F+BW+DQ+VL;
-// `avx512vnni` = that + VNNI, nothing more (some CPUs have VNNI without VBMI); `avx512vbmi` = that + VBMI.
-enum class Isa : uint8_t { portable, avx2, avx512, avx512vnni, avx512vbmi };
+// `avx512vnni` = that + VNNI, nothing more (some CPUs have VNNI without VBMI); `avx512vbmi` = that + VBMI;
+// `amx` = that + AMX-TILE and AMX-INT8, where Linux grants this process their use.
+enum class Isa : uint8_t { portable, avx2, avx512, avx512vnni, avx512vbmi, amx };
 
 std::string_view name_of(Isa level);
 
@@ -22,11 +23,13 @@ struct CpuBits {
   uint32_t leaf1_ecx;
   uint32_t leaf7_ebx;
   uint32_t leaf7_ecx;
+  uint32_t leaf7_edx;
   uint64_t xcr0;  // what the OS saves at a context switch; 0 without OSXSAVE
 };
 Isa isa_from_bits(const CpuBits& bits);
 
-// The best level this CPU has and whose registers the OS saves (XCR0), whatever TAILLE_ISA says.
+// The best level this CPU has and whose registers the OS saves (XCR0), whatever TAILLE_ISA says. On a CPU with AMX the
+// first call asks Linux for its use, which holds for the whole process.
 Isa detect_isa();
 
 // TAILLE_ISA where it is set (IsaError if unknown or above detect_isa()), else detect_isa(). Read once.

@@ -45,7 +45,8 @@ void translate_exceptions() {
 
 void bind_isa(py::module_& m) {
   m.def(
-      "isa_levels", [] { return names_of({Isa::portable, Isa::avx2, Isa::avx512, Isa::avx512vnni, Isa::avx512vbmi}); },
+      "isa_levels",
+      [] { return names_of({Isa::portable, Isa::avx2, Isa::avx512, Isa::avx512vnni, Isa::avx512vbmi, Isa::amx}); },
       "Every CPU level there is, lowest first.");
   m.def("supported_isas", [] { return names_of(supported_isas()); }, "The levels this CPU can run, lowest first.");
   m.def("detect_isa", [] { return std::string(name_of(detect_isa())); }, "The best level this CPU can run.");
@@ -63,10 +64,10 @@ void bind_isa(py::module_& m) {
       py::arg("forced"), py::arg("best"), "What TAILLE_ISA=forced gives on a CPU whose best level is `best`.");
   m.def(
       "isa_from_bits",
-      [](uint32_t leaf1_ecx, uint32_t leaf7_ebx, uint32_t leaf7_ecx, uint64_t xcr0) {
-        return std::string(name_of(isa_from_bits({leaf1_ecx, leaf7_ebx, leaf7_ecx, xcr0})));
+      [](uint32_t leaf1_ecx, uint32_t leaf7_ebx, uint32_t leaf7_ecx, uint32_t leaf7_edx, uint64_t xcr0) {
+        return std::string(name_of(isa_from_bits({leaf1_ecx, leaf7_ebx, leaf7_ecx, leaf7_edx, xcr0})));
       },
-      py::arg("leaf1_ecx"), py::arg("leaf7_ebx"), py::arg("leaf7_ecx"), py::arg("xcr0"),
+      py::arg("leaf1_ecx"), py::arg("leaf7_ebx"), py::arg("leaf7_ecx"), py::arg("leaf7_edx"), py::arg("xcr0"),
       "The level of a CPU with these CPUID and XCR0 registers.");
   m.def("cpu_name", &cpu_name, "The CPU's own name, or 'unknown'.");
 }

@@ -5,6 +5,7 @@
 
 namespace taille {
 
+void bind_attention_s8(py::module_& m);
 void bind_gemm_s8(py::module_& m);
 void bind_movement(py::module_& m);
 void bind_quantize(py::module_& m);

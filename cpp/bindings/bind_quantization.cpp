@@ -75,7 +75,8 @@ void bind_quantization(py::module_& m) {
            }),
            py::arg("exact"), py::arg("quantized"), py::arg("threads") = 0)
       .def("run", &run_layer_errors, py::arg("inputs"), "Measures one batch: arrays by input name.")
-      .def("layers", &layer_rows, "By layer: sqnr_db, and mean_error per channel, before residual and clamp.");
+      .def("layers", &layer_rows,
+           "By layer: sqnr_db, and mean_error per channel, before residual and clamp (none for attention).");
 
   py::class_<NetworkErrors>(m, "NetworkErrors", "The quantised network against the float32 one, node by node.")
       .def(py::init([](const Graph& exact, const Graph& quantized, int threads) {

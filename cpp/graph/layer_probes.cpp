@@ -15,9 +15,10 @@ constexpr double kInf = std::numeric_limits<double>::infinity();
 class Prober {
  public:
   Prober(const Graph& exact, const Graph& quantized) : r_(exact), quantized_(quantized) {
-    for (const Node& node : quantized.nodes)
-      if ((node.op == "linear" || node.op == "conv2d") && quantized.value(node.inputs[1]).dtype == DType::s8)
-        twins_[node.name] = &node;
+    for (const Node& node : quantized.nodes) {
+      const bool layer = node.op == "linear" || node.op == "conv2d" || node.op == "sdpa";
+      if (layer && quantized.value(node.inputs[0]).dtype == DType::u8) twins_[node.name] = &node;
+    }
   }
 
   ProbedGraph run() {
@@ -38,24 +39,35 @@ class Prober {
   std::vector<LayerProbe> probes_;
 
   void probe(const Node& node, const Node& twin) {
+    const bool attention = node.op == "sdpa";
     Attrs attrs = node.attrs;
-    attrs["lo"] = -kInf;
-    attrs["hi"] = kInf;
-    const ValueId x = r_.map(node.inputs[0]), bias = node.has_input(2) ? r_.map(node.inputs[2]) : kNone;
-    const bool bare = !node.has_input(3) && node.attr<double>("lo") == -kInf && node.attr<double>("hi") == kInf;
-    const ValueId exact =
-        bare ? r_.map(node.output) : r_.emit(node.op, {x, r_.map(node.inputs[1]), bias}, attrs, node, ".exact");
+    if (!attention) {
+      attrs["lo"] = -kInf;
+      attrs["hi"] = kInf;
+    }
+    const bool bare = attrs == node.attrs && (attention || !node.has_input(3));
+    std::vector<ValueId> inputs;
+    for (size_t i = 0; i < node.inputs.size() && (attention || i < 3); ++i) inputs.push_back(r_.map(node.inputs[i]));
+    const ValueId exact = bare ? r_.map(node.output) : r_.emit(node.op, inputs, attrs, node, ".exact");
     const auto exact_node = static_cast<size_t>(r_.producer(exact) - r_.out.nodes.data());
-    const auto constant = [&](size_t i) {
-      const Value& v = quantized_.value(twin.inputs[i]);
-      return r_.constant(v.name, v.constant);
-    };
-    const ValueId bytes = r_.emit("quantize", {x}, {}, node, ".quantize", quantized_.value(twin.inputs[0]).quant);
-    const ValueId int8 =
-        r_.emit(node.op, {bytes, constant(1), twin.has_input(2) ? constant(2) : kNone, kNone, constant(4)}, attrs, node,
-                ".int8");
+    if (attention)
+      for (size_t i = 0; i < 3; ++i) inputs[i] = bytes(node, twin, i);
+    else
+      inputs = {bytes(node, twin, 0), constant(twin, 1), constant(twin, 2), kNone, constant(twin, 4)};
+    const ValueId int8 = r_.emit(node.op, std::move(inputs), std::move(attrs), node, ".int8");
     r_.emit("sub", {int8, exact}, {}, node, ".error");
-    probes_.push_back({node.name, exact_node, r_.out.nodes.size() - 1});
+    probes_.push_back({node.name, exact_node, r_.out.nodes.size() - 1, !attention});
+  }
+
+  // An input in bytes, as the twin takes it.
+  ValueId bytes(const Node& node, const Node& twin, size_t i) {
+    return r_.emit("quantize", {r_.map(node.inputs[i])}, {}, node, ".quantize", quantized_.value(twin.inputs[i]).quant);
+  }
+
+  ValueId constant(const Node& twin, size_t i) {
+    if (!twin.has_input(i)) return kNone;
+    const Value& v = quantized_.value(twin.inputs[i]);
+    return r_.constant(v.name, v.constant);
   }
 };
 

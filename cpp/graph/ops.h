@@ -26,8 +26,9 @@
 // layer_norm           x f, gamma? , beta?                      axes I (how many trailing), epsilon F
 // embedding            table f [V,E], ids i                     ids outside [0,V) are an error at run time
 // matmul               a f [..,M,K], b f [..,K,N]               leading dims broadcast
-// sdpa                 q f [..,H,S,D], k, v, mask? f|b (broadcast to [..,H,S,T])
-//                                                               scale F, causal B, heads_last B ([N,S,H,D] instead)
+// sdpa                 q f|u [..,H,S,D], k, v, mask? f|b (broadcast to [..,H,S,T])
+//                                                               scale F, causal B, heads_last B ([N,S,H,D] instead),
+//                                                               dtype S (output)
 // reshape              x                                        shape D (explicit, same element count)
 // permute              x                                        axes L
 // expand               x                                        shape D (rank may grow at the front)

@@ -196,8 +196,13 @@ Inferred matmul(const InferContext& c) {
 }
 
 Inferred sdpa(const InferContext& c) {
+  const bool int8 = c.in(0).dtype == DType::u8;
+  const DType result = dtype_from_name(c.text("dtype"));
+  c.want(result == DType::f32 || (int8 && result == DType::u8), "dtype ", name_of(result), " does not fit ",
+         name_of(c.in(0).dtype), " inputs");
   for (size_t i = 0; i < 3; ++i) {
-    c.want_dtype(i, {DType::f32});
+    c.want_dtype(i, {int8 ? DType::u8 : DType::f32});
+    c.want(!int8 || c.in(i).quant, "uint8 input ", i, " has no scale");
     c.want(c.in(i).shape.size() == c.in(0).shape.size() && c.in(i).shape.size() >= 2, "q, k and v differ in rank");
   }
   const Shape &q = c.in(0).shape, &k = c.in(1).shape, &v = c.in(2).shape;
@@ -224,7 +229,7 @@ Inferred sdpa(const InferContext& c) {
   }
   Shape out = q;
   out[dim] = v[dim];
-  return {DType::f32, out};
+  return {result, out};
 }
 
 }  // namespace
@@ -248,7 +253,7 @@ std::vector<OpSpec> layer_ops() {
       {"layer_norm", 1, 3, {{"axes", int64_t{1}}, epsilon}, layer_norm},
       {"embedding", 2, 2, {}, embedding},
       {"matmul", 2, 2, {}, matmul},
-      {"sdpa", 3, 4, {{"scale", 1.0, true}, {"causal", false}, {"heads_last", false}}, sdpa},
+      {"sdpa", 3, 4, {{"scale", 1.0, true}, {"causal", false}, {"heads_last", false}, dtype}, sdpa},
   };
 }
 

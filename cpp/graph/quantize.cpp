@@ -53,7 +53,7 @@ class Quantizer {
   const QuantizeOptions& options_;
   std::vector<QuantizeReport>* report_;
   std::vector<ValueId> u8_, f32_;  // new values in each form, by old value
-  std::vector<char> int8_;         // per node: a linear or convolution that runs in int8
+  std::vector<char> int8_;         // per node: a linear, convolution or attention that runs in int8
   std::vector<char> u8_out_;       // per node: gives uint8
   std::vector<std::string> why_;
 
@@ -67,14 +67,25 @@ class Quantizer {
 
   // "" where the node can run in int8, else why not; "-" for nodes without weights.
   std::string obstacle(const Node& node) const {
-    if (node.op != "linear" && node.op != "conv2d") return "-";
+    if (node.op != "linear" && node.op != "conv2d" && node.op != "sdpa") return "-";
     if (options_.ignore.contains(node.name)) return "ignored by request";
+    if (node.op == "sdpa") return attention_obstacle(node);
     if (value(node.inputs[1]).dtype != DType::f32) return "already quantised";
     const Tensor& w = *value(node.inputs[1]).constant;
     if (w.count() / std::max<int64_t>(1, w.dims[0]) > kMaxDepth) return "too deep for exact int32 sums";
     if (!range(node.inputs[0])) return "no calibrated range of the input";
     return "";
   }
+
+  // Attention takes part where its inputs are calibrated and are not constants of the model.
+  std::string attention_obstacle(const Node& node) const {
+    for (size_t i = 0; i < 3; ++i)
+      if (!range(node.inputs[i])) return "no calibrated range of an input";
+    return "";
+  }
+
+  static bool has_residual(const Node& node) { return node.op != "sdpa" && node.has_input(3); }
+  static size_t byte_inputs(const Node& node) { return node.op == "sdpa" ? 3 : 1; }
 
   bool requantises(const Node& node) const {
     if (!range(node.output)) return false;
@@ -112,8 +123,8 @@ class Quantizer {
     for (size_t n = nodes.size(); n-- > 0;) {
       const Node& node = nodes[n];
       u8_out_[n] = able[n] && wanted[at(node.output)] && !fixed[at(node.output)];
-      if (int8_[n]) wanted[at(node.inputs[0])] = 1;
-      if (int8_[n] && u8_out_[n] && node.has_input(3)) wanted[at(node.inputs[3])] = 1;
+      for (size_t i = 0; int8_[n] && i < byte_inputs(node); ++i) wanted[at(node.inputs[i])] = 1;
+      if (int8_[n] && u8_out_[n] && has_residual(node)) wanted[at(node.inputs[3])] = 1;
       if (!int8_[n] && u8_out_[n])
         for (ValueId i : node.inputs) wanted[at(i)] = 1;
     }
@@ -151,7 +162,7 @@ class Quantizer {
 
   void rewrite(size_t n) {
     const Node& node = r_.from.nodes[n];
-    if (int8_[n]) return layer(n);
+    if (int8_[n]) return node.op == "sdpa" ? attention(n) : layer(n);
     if (report_ && why_[n] != "-") report_->push_back({node.name, node.op, "float32", why_[n], 0});
     if (u8_out_[n]) return byte_node(node);
     for (ValueId i : node.inputs) float_form(i);
@@ -168,6 +179,20 @@ class Quantizer {
     if (node.has_input(2)) inputs[2] = r_.map(node.inputs[2]);
     if (node.has_input(3)) inputs[3] = u8_out_[n] ? byte_form(node.inputs[3]) : float_form(node.inputs[3]);
     inputs[4] = r_.constant(weight_name + ".scale", q.scale);
+    finish_int8(n, std::move(inputs), q.sqnr_db);
+  }
+
+  void attention(size_t n) {
+    const Node& node = r_.from.nodes[n];
+    std::vector<ValueId> inputs;
+    for (size_t i = 0; i < 3; ++i) inputs.push_back(byte_form(node.inputs[i]));
+    if (node.has_input(3)) inputs.push_back(float_form(node.inputs[3]));
+    finish_int8(n, std::move(inputs), 0);
+  }
+
+  // Emits an int8 node with the output that its readers want.
+  void finish_int8(size_t n, std::vector<ValueId> inputs, double sqnr_db) {
+    const Node& node = r_.from.nodes[n];
     Attrs attrs = node.attrs;
     attrs["dtype"] = std::string(u8_out_[n] ? "uint8" : "float32");
     std::optional<Quant> quant;
@@ -177,7 +202,7 @@ class Quantizer {
       u8_[at(node.output)] = now;
     else
       r_.alias(node.output, now);
-    if (report_) report_->push_back({node.name, node.op, "int8", "", q.sqnr_db});
+    if (report_) report_->push_back({node.name, node.op, "int8", "", sqnr_db});
   }
 
   void byte_node(const Node& node) {

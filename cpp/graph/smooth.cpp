@@ -20,12 +20,14 @@ class Smoother {
       : g_(graph), uses_(graph.use_counts()), producers_(graph.producers()), maxima_(maxima), alpha_(alpha) {}
 
   Graph run(std::vector<SmoothSite>* report) {
+    const size_t count = g_.nodes.size();
     for (ValueId x : sites()) {
       SmoothSite site;
       for (size_t n : readers(x)) site.layers.push_back(g_.nodes[n].name);
       site.why = smooth_site(x, &site.into);
       if (report) report->push_back(std::move(site));
     }
+    sort_products(count);
     return without_dead_code(g_);
   }
 
@@ -68,10 +70,10 @@ class Smoother {
     const std::vector<size_t> layers = readers(x);
     const auto found = maxima_.find(g_.value(x).name);
     if (found == maxima_.end()) return "no maxima of its input were measured";
-    const std::string other = other_reader(x, layers);
-    if (!other.empty()) return "its input is also read by " + other;
-    const Node* source = source_of(x, layers.size());
+    const Node* source = source_of(x);
     if (!source) return "its input comes from " + origin(x) + ", which cannot take the factors";
+    const bool shared = static_cast<size_t>(uses_[at(x)]) != layers.size();
+    if (shared && source->op != "layer_norm") return "its input is also read by " + other_reader(x);
     const auto size = static_cast<size_t>(g_.value(g_.nodes[layers[0]].inputs[1]).constant->dims[1]);
     check(found->second.size() == size, "'", g_.value(x).name, "' has ", size, " channels; ", found->second.size(),
           " maxima were given");
@@ -80,17 +82,44 @@ class Smoother {
     Node& node = g_.nodes[static_cast<size_t>(source - g_.nodes.data())];
     *into = node.name;
     scale_source(node, s);
+    if (shared) restore(x, s);
     return "";
   }
 
-  // What else reads x, or "".
-  std::string other_reader(ValueId x, const std::vector<size_t>& layers) const {
-    if (static_cast<size_t>(uses_[at(x)]) == layers.size()) return "";
+  // What reads x besides linear layers.
+  std::string other_reader(ValueId x) const {
     for (const Node& node : g_.nodes)
       for (size_t i = 0; i < node.inputs.size(); ++i)
-        if (node.inputs[i] == x && !(is_float_linear(node) && i == 0))
-          return node.op + " '" + node.name + (i == 3 ? "' as its residual" : "'");
+        if (node.inputs[i] == x && !(is_float_linear(node) && i == 0)) return node.op + " '" + node.name + "'";
     return "the caller, as an output";
+  }
+
+  // Gives the other readers of x (residuals) what it was, by a product with s.
+  void restore(ValueId x, const std::vector<double>& s) {
+    auto factors = std::make_shared<Tensor>(DType::f32, std::vector<int64_t>{static_cast<int64_t>(s.size())});
+    for (size_t j = 0; j < s.size(); ++j) factors->as<float>()[j] = static_cast<float>(s[j]);
+    Node product;
+    product.op = "mul";
+    product.name = g_.value(x).name + ".unsmoothed";
+    product.inputs = {x, g_.add_constant(product.name + ".factors", factors)};
+    const ValueId now = g_.add_node(std::move(product));
+    for (Node& node : g_.nodes)
+      for (size_t i = 0; i < node.inputs.size(); ++i)
+        if (node.inputs[i] == x && !(is_float_linear(node) && i == 0) && node.output != now) node.inputs[i] = now;
+    std::replace(g_.outputs.begin(), g_.outputs.end(), x, now);
+  }
+
+  // The nodes with each product of restore(), which were added at the end, behind what it reads.
+  void sort_products(size_t count) {
+    std::vector<Node> products(g_.nodes.begin() + static_cast<int64_t>(count), g_.nodes.end()), sorted;
+    g_.nodes.resize(count);
+    for (Node& node : g_.nodes) {
+      const ValueId made = node.output;
+      sorted.push_back(std::move(node));
+      for (Node& product : products)
+        if (product.inputs[0] == made) sorted.push_back(product);
+    }
+    g_.nodes = std::move(sorted);
   }
 
   std::string origin(ValueId x) const {
@@ -98,10 +127,10 @@ class Smoother {
     return node ? node->op + " '" + node->name + "'" : "the caller";
   }
 
-  // The node whose weights can take 1 / s for x, which `uses` nodes read, or null.
-  const Node* source_of(ValueId x, size_t uses) const {
+  // The node whose weights can take 1 / s for x, or null.
+  const Node* source_of(ValueId x) const {
     const Node* node = producer(x);
-    if (!node || static_cast<size_t>(uses_[at(x)]) != uses) return nullptr;
+    if (!node) return nullptr;
     if (node->op == "layer_norm") return constant_norm(*node) ? node : nullptr;
     if (is_float_linear(*node)) return takes_factors(*node) ? node : nullptr;
     return values_source(x, node);

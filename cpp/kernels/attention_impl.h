@@ -10,12 +10,11 @@
 #include <cstdint>
 
 #include "kernels/attention.h"
+#include "kernels/attention_mask.h"
 #include "kernels/matmul_tile.h"
-#include "kernels/normalize_impl.h"
 
 namespace {
 
-inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 inline int64_t vectors_of(int64_t n) { return (n + 15) / 16; }
 
 // k[j][d] -> panels of 64 keys, zeros past the last key
@@ -102,33 +101,12 @@ struct ValuePanel {
   }
 };
 
-inline int64_t visible_keys(const taille::AttentionArgs& g, int64_t i) {
-  return g.causal ? least(g.keys, i + 1) : g.keys;
-}
-
-// Masks row i of the scores `s` and returns its maximum.
-inline float mask_row(const taille::AttentionArgs& g, int64_t i, float* s) {
-  const int64_t visible = visible_keys(g, i);
-  if (g.mask != nullptr) {
-    const float* mask = g.mask + i * g.mask_stride;
-    for_vectors(visible, [&](int64_t j, int64_t lanes) {
-      const V16 m = g.mask_step == 0 ? splat(*mask) : load_upto(mask + j, lanes, splat(0.0f));
-      store(s + j, load(s + j) + m);
-    });
-  }
-  if (g.mask_bool != nullptr) {
-    const uint8_t* mask = g.mask_bool + i * g.mask_stride;
-    for (int64_t j = 0; j < visible; ++j) s[j] = mask[j * g.mask_step] != 0 ? s[j] : -kInfinity;
-  }
-  return row_max(s, visible);
-}
-
 // One step for all rows of the block, then the next: see softmax_run.
 inline void weigh_rows(AttentionBlock& t) {
   const taille::AttentionArgs& g = t.g;
   float top[taille::kAttentionBlock];
   float* s = t.scores;
-  for (int64_t i = t.begin; i < t.end; ++i, s += t.scores_stride) top[i - t.begin] = mask_row(g, i, s);
+  for (int64_t i = t.begin; i < t.end; ++i, s += t.scores_stride) top[i - t.begin] = mask_row(g, i, s, 1.0f);
   s = t.scores;
   for (int64_t i = t.begin; i < t.end; ++i, s += t.scores_stride) {
     const int64_t visible = visible_keys(g, i);

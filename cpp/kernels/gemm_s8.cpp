@@ -5,6 +5,7 @@
 
 namespace taille {
 
+void gemm_s8_amx(const GemmS8Args&);
 void gemm_s8_avx512vnni(const GemmS8Args&);
 void gemm_s8_avx512(const GemmS8Args&);
 void gemm_s8_avx2(const GemmS8Args&);
@@ -14,16 +15,23 @@ void gemm_s8_reference(const GemmS8Args&);
 namespace {
 
 constexpr int64_t kPanel = 64;
-constexpr int64_t kGatherRows = 48;
+constexpr int64_t kGatherRows = 96;          // of AMX; the others take 48
+constexpr int64_t kTileBytes = 64;           // of K
+constexpr int64_t kSumsBytes = 32 * 64 * 4;  // of AMX
 
 int64_t round_up(int64_t x, int64_t unit) { return (x + unit - 1) / unit * unit; }
 
 }  // namespace
 
-int64_t gemm_s8_packed_bytes(int64_t n, int64_t k_total) { return round_up(n, 16) * round_up(k_total, 4); }
+// The panels, and what a tile of AMX reads beyond the last one: less than 16 groups of 64 columns.
+int64_t gemm_s8_packed_bytes(int64_t n, int64_t k_total) {
+  return round_up(n, 16) * round_up(k_total, 4) + (kTileBytes - 4) * kPanel;
+}
 
-// Gathered rows, and room for the last vector store to run over.
-int64_t gemm_s8_scratch_bytes(int64_t k_total) { return kGatherRows * round_up(k_total, 4) + 64; }
+// Sums, gathered rows, and room for the last vector store to run over.
+int64_t gemm_s8_scratch_bytes(int64_t k_total) {
+  return kSumsBytes + kGatherRows * (round_up(k_total, kTileBytes) + 64) + 64;
+}
 
 void gemm_s8_pack(const int8_t* w, int64_t n, int64_t k_total, int8_t* packed) {
   const int64_t padded = round_up(k_total, 4);
@@ -38,6 +46,7 @@ void gemm_s8_pack(const int8_t* w, int64_t n, int64_t k_total, int8_t* packed) {
 KernelTable<GemmS8Args> gemm_s8_table() {
   static constexpr KernelRow<GemmS8Args> rows[] = {
 #if defined(__x86_64__)
+      {"amx", Isa::amx, gemm_s8_amx},
       {"avx512vnni", Isa::avx512vnni, gemm_s8_avx512vnni},
       {"avx512", Isa::avx512, gemm_s8_avx512},
       {"avx2", Isa::avx2, gemm_s8_avx2},

@@ -1,6 +1,7 @@
 #include "kernels/kernel_table.h"
 
 #include "kernels/attention.h"
+#include "kernels/attention_s8.h"
 #include "kernels/depthwise.h"
 #include "kernels/elementwise.h"
 #include "kernels/gemm_f32.h"
@@ -33,6 +34,10 @@ std::vector<KernelListing> list_kernels() {
   append(out, "mean_rows", mean_rows_table());
   append(out, "mean_last", mean_last_table());
   append(out, "attention", attention_table());
+  append(out, "pack_keys", pack_keys_table());
+  append(out, "pack_values", pack_values_table());
+  append(out, "softmax_u8", softmax_u8_table());
+  append(out, "scale_rows", scale_rows_table());
   append(out, "gemm_s8", gemm_s8_table());
   append(out, "depthwise_s8", depthwise_s8_table());
   append(out, "pool_max_u8", pool_max_u8_table());

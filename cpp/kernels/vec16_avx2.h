@@ -41,6 +41,22 @@ inline void store_n(float* p, V16 a, int64_t n) {
   _mm256_maskstore_ps(p, _mm256_castps_si256(first_lanes(n)), a.lo);
   _mm256_maskstore_ps(p + 8, _mm256_castps_si256(first_lanes(n - 8)), a.hi);
 }
+inline void store_bytes(uint8_t* p, V16 a) {
+  const __m256i lo = _mm256_cvtps_epi32(a.lo), hi = _mm256_cvtps_epi32(a.hi);
+  const __m256i words = _mm256_permute4x64_epi64(_mm256_packus_epi32(lo, hi), 0xD8);
+  const __m128i low = _mm256_castsi256_si128(words), high = _mm256_extracti128_si256(words, 1);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm_packus_epi16(low, high));
+}
+inline int32_t sum_bytes(const uint8_t* p, int64_t n) {
+  const __m256i zero = _mm256_setzero_si256();
+  __m256i sum = zero;
+  for (; n >= 32; n -= 32, p += 32)
+    sum = _mm256_add_epi64(sum, _mm256_sad_epu8(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)), zero));
+  const __m128i half = _mm_add_epi64(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1));
+  auto total = static_cast<int32_t>(_mm_cvtsi128_si64(_mm_add_epi64(half, _mm_unpackhi_epi64(half, half))));
+  for (int64_t i = 0; i < n; ++i) total += p[i];
+  return total;
+}
 
 inline V16 operator+(V16 a, V16 b) { return {_mm256_add_ps(a.lo, b.lo), _mm256_add_ps(a.hi, b.hi)}; }
 inline V16 operator-(V16 a, V16 b) { return {_mm256_sub_ps(a.lo, b.lo), _mm256_sub_ps(a.hi, b.hi)}; }
@@ -123,6 +139,12 @@ inline void transpose16(const float* from, int64_t stride, int64_t rows, int64_t
         row[j] = half + j < rows ? _mm256_maskload_ps(from + (half + j) * stride + d, lanes) : _mm256_setzero_ps();
       transpose8(row, to + d * width + half, width, dim - d);
     }
+}
+
+// What is moved are registers, whatever lies in them; stride and width must be whole floats.
+inline void transpose16_bits(const uint8_t* from, int64_t stride, int64_t rows, int64_t dim, uint8_t* to,
+                             int64_t width) {
+  transpose16(reinterpret_cast<const float*>(from), stride / 4, rows, dim, reinterpret_cast<float*>(to), width / 4);
 }
 
 inline float reduce_add(V16 a) {

@@ -30,6 +30,21 @@ inline V16 load(const float* p) { return {_mm512_loadu_ps(p)}; }
 inline V16 load_n(const float* p, int64_t n, V16 fill) { return {_mm512_mask_loadu_ps(fill.v, first_lanes(n), p)}; }
 inline void store(float* p, V16 a) { _mm512_storeu_ps(p, a.v); }
 inline void store_n(float* p, V16 a, int64_t n) { _mm512_mask_storeu_ps(p, first_lanes(n), a.v); }
+inline void store_bytes(uint8_t* p, V16 a) {
+  const __m512i rounded = _mm512_maskz_cvtps_epi32(kAllLanes, a.v);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_maskz_cvtepi32_epi8(kAllLanes, rounded));
+}
+inline int32_t sum_bytes(const uint8_t* p, int64_t n) {
+  __m512i sum = _mm512_setzero_si512();
+  for (; n > 0; n -= 64, p += 64) {
+    const __m512i bytes = n >= 64 ? _mm512_loadu_si512(p) : _mm512_maskz_loadu_epi8((1ull << n) - 1, p);
+    sum = _mm512_add_epi64(sum, _mm512_sad_epu8(bytes, _mm512_setzero_si512()));
+  }
+  const __m256i half =
+      _mm256_add_epi64(_mm512_maskz_extracti64x4_epi64(0xF, sum, 0), _mm512_maskz_extracti64x4_epi64(0xF, sum, 1));
+  const __m128i quarter = _mm_add_epi64(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
+  return static_cast<int32_t>(_mm_cvtsi128_si64(_mm_add_epi64(quarter, _mm_unpackhi_epi64(quarter, quarter))));
+}
 
 inline V16 operator+(V16 a, V16 b) { return {_mm512_add_ps(a.v, b.v)}; }
 inline V16 operator-(V16 a, V16 b) { return {_mm512_sub_ps(a.v, b.v)}; }
@@ -99,6 +114,12 @@ inline void transpose16(const float* from, int64_t stride, int64_t rows, int64_t
     for (int i = 0; i < 16; ++i)
       if (d + i < dim) _mm512_storeu_ps(to + (d + i) * width, b[i]);
   }
+}
+
+// What is moved are registers, whatever lies in them; stride and width must be whole floats.
+inline void transpose16_bits(const uint8_t* from, int64_t stride, int64_t rows, int64_t dim, uint8_t* to,
+                             int64_t width) {
+  transpose16(reinterpret_cast<const float*>(from), stride / 4, rows, dim, reinterpret_cast<float*>(to), width / 4);
 }
 
 inline float reduce_add(V16 a) {

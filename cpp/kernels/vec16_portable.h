@@ -5,10 +5,13 @@
 //
 //   load_n / store_n   the first n lanes (0 <= n <= 16), touching no byte of the others; `fill` gives the others
 //   min, max           a < b ? a : b and a > b ? a : b, so b where either is NaN (what SSE does)
+//   store_bytes        16 bytes, rounded half to even, of values from 0 to 255
+//   sum_bytes          the sum of n bytes, n < 2^24
 //   less, less_equal   false where either is NaN
 //   add_exponent       a * 2^k, k the low bits of the float n = 1.5 * 2^23 + k; the result must be normal
 //   split_exponent     x = mantissa * 2^exponent with mantissa in [sqrt(1/2), sqrt(2)), x positive and normal
 //   transpose16        to[d*width + j] = from[j*stride + d] for d < dim, j < rows; 0 for rows <= j < 16
+//   transpose16_bits   the same for any 4 bytes; from, to, stride and width in bytes, dim in groups of 4
 //   reduce_add, _max   lane i with i+8, then +4, +2, +1
 #pragma once
 
@@ -69,6 +72,16 @@ inline void store(float* p, V16 a) {
 }
 inline void store_n(float* p, V16 a, int64_t n) {
   for (int i = 0; i < n; ++i) p[i] = a.v[i];
+}
+
+inline void store_bytes(uint8_t* p, V16 a) {
+  for (int i = 0; i < kLanes; ++i) p[i] = static_cast<uint8_t>(std::nearbyint(a.v[i]));
+}
+
+inline int32_t sum_bytes(const uint8_t* p, int64_t n) {
+  int32_t sum = 0;
+  for (int64_t i = 0; i < n; ++i) sum += p[i];
+  return sum;
 }
 
 inline V16 operator+(V16 a, V16 b) {
@@ -137,6 +150,17 @@ inline void split_exponent(V16 x, V16& mantissa, V16& exponent) {
 inline void transpose16(const float* from, int64_t stride, int64_t rows, int64_t dim, float* to, int64_t width) {
   for (int64_t d = 0; d < dim; ++d)
     for (int64_t j = 0; j < kLanes; ++j) to[d * width + j] = j < rows ? from[j * stride + d] : 0.0f;
+}
+
+inline void transpose16_bits(const uint8_t* from, int64_t stride, int64_t rows, int64_t dim, uint8_t* to,
+                             int64_t width) {
+  for (int64_t d = 0; d < dim; ++d)
+    for (int64_t j = 0; j < kLanes; ++j) {
+      if (j < rows)
+        std::memcpy(to + d * width + 4 * j, from + j * stride + 4 * d, 4);
+      else
+        std::memset(to + d * width + 4 * j, 0, 4);
+    }
 }
 
 template <class F>

@@ -14,6 +14,7 @@ std::string text_of_dims(const Dims& dims) { return text_of(Shape(dims.begin(), 
 
 std::string precision_of(const Graph& g, const Node& node) {
   if (node.has_input(1) && g.value(node.inputs[1]).dtype == DType::s8) return "int8";
+  if (node.op == "sdpa" && g.value(node.inputs[0]).dtype == DType::u8) return "int8";
   return std::string(name_of(g.value(node.output).dtype));
 }
 

@@ -8,7 +8,7 @@ namespace taille {
 
 OperatorPtr make_operator(const Graph& graph, const Node& node, const EngineConfig& config) {
   for (auto make : {make_linear, make_stem_conv, make_conv, make_pool, make_elementwise, make_byte_op, make_logic,
-                    make_normalize, make_attention, make_movement, make_select})
+                    make_normalize, make_attention, make_attention_s8, make_movement, make_select})
     if (OperatorPtr op = make(graph, node, config)) return op;
   throw std::invalid_argument(concat("no kernel runs ", node.op, " '", node.name, "' as it stands (",
                                      name_of(graph.value(node.output).dtype), " ",
@@ -52,6 +52,8 @@ double mac_rate(Isa isa, bool int8) {
     case Isa::avx512vnni:
     case Isa::avx512vbmi:
       return int8 ? 250e9 : 70e9;
+    case Isa::amx:
+      return int8 ? 900e9 : 70e9;
   }
   return 1e9;
 }

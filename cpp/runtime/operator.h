@@ -82,6 +82,7 @@ OperatorPtr make_byte_op(const Graph& graph, const Node& node, const EngineConfi
 OperatorPtr make_logic(const Graph& graph, const Node& node, const EngineConfig& config);
 OperatorPtr make_normalize(const Graph& graph, const Node& node, const EngineConfig& config);
 OperatorPtr make_attention(const Graph& graph, const Node& node, const EngineConfig& config);
+OperatorPtr make_attention_s8(const Graph& graph, const Node& node, const EngineConfig& config);
 OperatorPtr make_movement(const Graph& graph, const Node& node, const EngineConfig& config);
 OperatorPtr make_select(const Graph& graph, const Node& node, const EngineConfig& config);
 

@@ -59,7 +59,7 @@ std::vector<LayerErrors::Layer> LayerErrors::layers() const {
     check(sums.rows > 0, "no data was run through '", probes_[p].layer, "'");
     const auto rows = static_cast<double>(sums.rows);
     Layer layer{probes_[p].layer, {}, sums.energy.sqnr_db()};
-    for (size_t c = 0; c < sums.error.size(); ++c) {
+    for (size_t c = 0; probes_[p].has_bias && c < sums.error.size(); ++c) {
       const double mean = sums.error[c] / rows;
       const bool systematic = mean * mean >= kSystematic * sums.square[c] / rows;
       layer.mean_error.push_back(systematic ? static_cast<float>(mean) : 0.0f);

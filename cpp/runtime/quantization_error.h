@@ -30,9 +30,9 @@ class LayerErrors {
 
   struct Layer {
     std::string name;
-    // Per output channel, before residual and clamp; 0 where it explains less than kSystematic of the mean square: such
-    // an error is made by few rows (an outlier that is clipped in some tokens), and no constant repairs it in those
-    // without harming the others.
+    // Per output channel, before residual and clamp (empty for attention, which has no bias); 0 where it explains less
+    // than kSystematic of the mean square: such an error is made by few rows (an outlier that is clipped in some
+    // tokens), and no constant repairs it in those without harming the others.
     std::vector<float> mean_error;
     double sqnr_db;
   };

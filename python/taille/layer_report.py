@@ -19,7 +19,8 @@ class NodeReport:
 
     Attributes:
         name: the module path it came from.   op: the graph's op.
-        precision: "int8" (int8 weights), "uint8" (on the bytes between int8 layers), else the dtype of its output.
+        precision: "int8" (a layer or attention on int8 products), "uint8" (on the bytes between such), else the dtype
+            of its output.
         why: the reason where it was left alone, else "".
         weight_sqnr_db: of the weights; None for a node without int8 weights.
         layer_sqnr_db: of the output if this layer alone is int8, on exact inputs, before residual and clamp; None

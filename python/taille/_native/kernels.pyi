@@ -187,6 +187,27 @@ def add_u8(
     variant: str,
     out: NDArray[uint8] | None = None,
 ) -> NDArray[uint8]: ...
+def pack_keys(k: NDArray[uint8], q_zero_point: int, *, variant: str) -> tuple[NDArray[int8], NDArray[int32]]: ...
+def pack_values(v: NDArray[uint8], padded_keys: int, *, variant: str) -> NDArray[int8]: ...
+def softmax_u8(
+    scores: NDArray[float32],
+    *,
+    variant: str,
+    first: int = 0,
+    mask: NDArray[float32] | None = None,
+    mask_bool: NDArray[uint8] | None = None,
+    causal: bool = False,
+) -> tuple[NDArray[uint8], NDArray[float32]]: ...
+def scale_rows(
+    x: NDArray[float32],
+    factor: NDArray[float32],
+    scale: float,
+    shift: float,
+    masked: float,
+    *,
+    out_f32: bool = False,
+    variant: str,
+) -> NDArray[Any]: ...
 def lookup(
     a: NDArray[uint8], table: NDArray[uint8], *, variant: str, out: NDArray[uint8] | None = None
 ) -> NDArray[uint8]: ...

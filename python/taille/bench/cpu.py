@@ -1,4 +1,4 @@
-"""What the CPU offers beyond taille's levels; other engines use it where they can."""
+"""What the CPU offers to every engine, and how to refuse AMX to all of them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _denied = False
 
 
 def features() -> dict[str, Any]:
-    """Flags of the CPU that matter here, and whether other engines may use AMX (taille does not)."""
+    """Flags of the CPU that matter here, and whether engines may use AMX."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -39,7 +39,8 @@ def deny_amx() -> None:
     """Refuse AMX to this process from now on, so that every engine runs as on a CPU without it.
 
     Linux grants AMX to a process that asks; a seccomp filter answers that it is not permitted, as older kernels do. It
-    must be in place before other engines start their threads, and lasts as long as the process.
+    must be in place before taille looks for its level and other engines start their threads, and lasts as long as the
+    process.
 
     Raises:
         OSError: not an x86-64 Linux, or the filter is refused.

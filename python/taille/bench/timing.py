@@ -14,6 +14,7 @@ __all__ = ["Times", "measure"]
 
 TURN_SECONDS = 0.005  # quick models run several times in a turn
 MOST_CALLS = 20
+LOOK_SECONDS = 0.012  # longer than a tick of the kernel
 
 
 @dataclass
@@ -83,11 +84,15 @@ def turn(contestant: Contestant, inputs: Feed, calls: int) -> list[float]:
     return samples
 
 
-def settle(limit: float = 0.05) -> None:
-    """Wait until the threads of whoever ran before no longer spin for work."""
+def settle(limit: float = 0.2) -> None:
+    """Wait until the threads of whoever ran before no longer spin for work.
+
+    Other threads' processor time is only brought up to date at the kernel's ticks (every 10 ms at 100 Hz), so a shorter
+    look would find a spinning thread idle.
+    """
     end = time.perf_counter() + limit
     while time.perf_counter() < end:
         before = time.process_time()
-        time.sleep(0.001)
-        if time.process_time() - before < 0.0003:
+        time.sleep(LOOK_SECONDS)
+        if time.process_time() - before < 0.1 * LOOK_SECONDS:
             return

@@ -39,9 +39,7 @@ def bench(
         str, typer.Option(help="Out of onnxruntime, openvino, torch, torch-compile; '' for none.")
     ] = "onnxruntime,openvino,torch",
     op: Annotated[list[str] | None, typer.Option(help="With kernels: gemm_s8, gemm_f32, depthwise_s8.")] = None,
-    no_amx: Annotated[
-        bool, typer.Option("--no-amx", help="Refuse AMX to all engines; taille has no use for it.")
-    ] = False,
+    no_amx: Annotated[bool, typer.Option("--no-amx", help="Refuse AMX to all engines, taille included.")] = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print one Markdown table.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:

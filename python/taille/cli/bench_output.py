@@ -77,7 +77,7 @@ def facts(result: dict[str, Any]) -> list[str]:
     """The machine and the versions, in words."""
     amx = "no AMX"
     if "amx_int8" in result["cpu_flags"]:
-        amx = "AMX is used by engines that can (taille does not)" if result["amx"] else "AMX is refused to all engines"
+        amx = "AMX is allowed" if result["amx"] else "AMX is refused to all engines"
     return [
         f"{result['cpu']}; taille's level: {result['level']}; {amx}",
         ", ".join(f"{name} {version}" for name, version in result["versions"].items()),

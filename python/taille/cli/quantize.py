@@ -40,7 +40,7 @@ def quantize(
     calibrator: Annotated[str, typer.Option(help="minmax, percentile, entropy or mse.")] = "mse",
     weight_clipping: Annotated[str, typer.Option(help="mse, or none.")] = "mse",
     bias_correction: Annotated[bool, typer.Option(help="Take measured mean errors off the biases.")] = True,
-    smooth: Annotated[float | None, typer.Option(help="SmoothQuant with this alpha, from 0 to 1.")] = None,
+    smooth: Annotated[str, typer.Option(help="SmoothQuant's alpha, from 0 to 1, or off.")] = "0.5",
     ignore: Annotated[
         list[str] | None,
         typer.Option(help='Node, op, shell pattern or "re:..." that stays float32; may be given several times.'),
@@ -60,7 +60,7 @@ def quantize(
         with progress_bars(transient=True) as bars:
             small = taille.quantize_model(
                 model, precision, calibration_samples=samples, calibrator=calibrator, weight_clipping=weight_clipping,
-                bias_correction=bias_correction, smooth=smooth, ignore=tuple(ignore or ()),
+                bias_correction=bias_correction, smooth=alpha(smooth), ignore=tuple(ignore or ()),
                 max_accuracy_drop=max_accuracy_drop, measure_layers=report, progress=progress_hook(bars),
             )  # fmt: skip
         before, size = model.size_bytes, small.save(output)
@@ -80,6 +80,14 @@ def quantize(
         titles, rows = small.report.cells()
         print_table("nodes, in the order of execution", titles, rows)
         out.print("worst alone: " + ", ".join(r.name for r in small.report.worst[:5]), markup=False)
+
+
+def alpha(text: str) -> float | None:
+    """What --smooth says: a number, or "off"."""
+    try:
+        return None if text == "off" else float(text)
+    except ValueError:
+        raise ValueError(f"--smooth is '{text}'; wanted a number from 0 to 1, or off") from None
 
 
 def left_float32(report: LayerReport) -> list[dict[str, Any]]:

@@ -46,7 +46,7 @@ def describe(
     for node in quantized.nodes:
         name = node["name"]
         layer = known.get(name, {"precision": node["dtype"], "why": "", "weight_sqnr_db": None})
-        has_weights = layer["precision"] == "int8"
+        has_weights = layer["precision"] == "int8" and after[name] > 0
         rows.append(
             NodeReport(
                 name, node["op"], layer["precision"], layer["why"], layer["weight_sqnr_db"] if has_weights else None,

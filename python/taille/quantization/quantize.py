@@ -38,7 +38,7 @@ def quantize_model(
     calibrator: str = "mse",
     weight_clipping: str = "mse",
     bias_correction: bool = True,
-    smooth: float | bool | None = None,
+    smooth: float | bool | None = True,
     ignore: Sequence[Ignored] = (),
     max_accuracy_drop: float | None = None,
     measure_layers: bool = False,
@@ -62,7 +62,8 @@ def quantize_model(
         bias_correction: take the mean error of each layer's output channels, measured on the calibration data, off its
             bias (Nagel et al. 2019, arXiv:1906.04721), where it is a shift of many values and not the work of a few.
         smooth: SmoothQuant (Xiao et al. 2022, arXiv:2211.10438): move the size of large activation channels into the
-            weights, where that is exact. An alpha from 0 (nothing of it) to 1 (all of it); True: 0.5.
+            weights of the linear layers that read them, where that is exact. An alpha from 0 (nothing of it) to 1 (all
+            of it); True: 0.5; None or False: not at all.
         ignore: what stays float32: names of nodes; ops ("conv2d"); shell patterns ("encoder.layer.0.*"); regular
             expressions that match the whole name, compiled or as "re:..."; classes of modules (`nn.Linear`).
         max_accuracy_drop: with "mixed": how far `model.eval_fn` may fall below its value for the float32 model, by
@@ -152,6 +153,7 @@ def prepare(graph: _native.Graph, ignored: list[str], options: Options, samples:
     sites: list[dict[str, Any]] = []
     if options.alpha is not None:
         graph, sites = _native.smooth(graph, calibrator.channel_maxima(), options.alpha)
+    if any(site["into"] for site in sites):
         calibrator = _native.Calibrator(graph)
         samples.feed("calibrating smoothed", calibrator.run)
     ranges = calibrator.ranges(options.calibrator, PERCENTILE)
@@ -160,7 +162,8 @@ def prepare(graph: _native.Graph, ignored: list[str], options: Options, samples:
         return work
     errors = _native.LayerErrors(graph, work.quantize()[0])
     samples.feed("measuring biases", errors.run)
-    return replace(work, mean_errors={name: layer["mean_error"] for name, layer in errors.layers().items()})
+    found = {name: layer["mean_error"] for name, layer in errors.layers().items()}
+    return replace(work, mean_errors={name: error for name, error in found.items() if error.size})
 
 
 def mixed(work: Prepared, samples: Samples, model: TorchModel, metadata: dict[str, Any]) -> Choice:
