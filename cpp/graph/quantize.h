@@ -1,4 +1,5 @@
-// From a float32 graph (optimised) to one whose linear layers, convolutions and attention run in int8, from calibrated ranges.
+// From a float32 graph (optimised) to one whose linear layers, convolutions and attention run in int8, from calibrated
+// ranges.
 //   activations  uint8, asymmetric:  scale = (hi - lo) / 255, zero_point = round(-lo / scale), zero always exact
 //   weights      int8, symmetric, one scale per output channel: quantize_weight.h
 // Between int8 layers, pooling, add, concat, clamp, activations (as byte tables) and data movement stay uint8.

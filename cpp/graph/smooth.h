@@ -5,8 +5,8 @@
 //   a layer_norm over its last axis (gamma and beta),
 //   a linear without residual, with no clamp or a relu, which lets positive factors through (rows and bias),
 //   attention with its heads last, whose values come from such a linear (attention is linear in them),
-// In the latter two only linear layers may read x; what else reads a layer_norm (the residual of a post-norm encoder) gets
-// x' s, one product for all. Other sites are left as they are, and the report says why.
+// In the latter two only linear layers may read x; what else reads a layer_norm (the residual of a post-norm encoder)
+// gets x' s, one product for all. Other sites are left as they are, and the report says why.
 #pragma once
 
 #include <map>
