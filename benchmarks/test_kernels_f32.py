@@ -60,15 +60,19 @@ def measure(benchmark: object, call: Callable[[], object], work: float, unit: st
 
 
 @pytest.mark.parametrize("variant", levels("gemm_f32"))
+@pytest.mark.parametrize("weights", [np.float32, np.float16])
 @pytest.mark.parametrize("shape", GEMM_SHAPES)
-def test_gemm(benchmark: object, shape: str, variant: str) -> None:
+def test_gemm(benchmark: object, shape: str, weights: type, variant: str) -> None:
     m, n, k = GEMM_SHAPES[shape]
-    a, w, bias, out = normal(m, k), normal(n, k), normal(n), aligned(m, n)
-    packed = aligned((n + 15) // 16 * 16 * k)
-    KERNELS.gemm_f32_pack(w, out=packed)
+    a, bias, out = normal(m, k), normal(n), aligned(m, n)
+    half = normal(n, k).astype(weights)
+    packed = aligned((n + 15) // 16 * 16 * k).view(weights)[: (n + 15) // 16 * 16 * k]
+    KERNELS.gemm_f32_pack(half, out=packed)
+    scratch = aligned(KERNELS.gemm_f32_scratch_floats(packed, k))
+    w = half.astype(np.float32)
 
     def call() -> None:
-        KERNELS.gemm_f32(a, packed, n, variant=variant, bias=bias, lo=0.0, out=out)
+        KERNELS.gemm_f32(a, packed, n, variant=variant, bias=bias, lo=0.0, scratch=scratch, out=out)
 
     call()
     np.testing.assert_allclose(out, np.maximum(a @ w.T + bias, 0), rtol=0, atol=1e-3)

@@ -11,7 +11,10 @@ import numpy as np
 
 from taille import _native
 
-STORED = {"float32": "F32", "uint8": "U8", "int8": "I8", "int32": "I32", "int64": "I64", "bool": "BOOL"}
+STORED = {"float32": "F32", "uint8": "U8", "int8": "I8", "int32": "I32", "int64": "I64", "bool": "BOOL"} | {
+    "float16": "F16",
+    "uint16": "BF16",  # numpy has no bfloat16; Graph.constants gives its bits
+}
 
 
 @dataclass
@@ -90,6 +93,34 @@ def int8_conv() -> Any:
     g = _native.optimize(g)[0]
     names = [g.inputs[0][0], *(node["name"] for node in g.nodes)]
     return _native.quantize(g, dict.fromkeys(names, (-1.0, 6.0)))[0]
+
+
+def half(dtype: str) -> Any:
+    """An embedding, a convolution and a linear layer on 16-bit weights, and a linear layer left alone."""
+    g = _native.Graph()
+    ids, image = g.add_input("ids", "int64", ["batch", 6]), g.add_input("image", "float32", ["batch", 3, 6, 6])
+    words = g.add_node("embedding", [g.add_constant("table", ramp(9, 8)), ids], {}, "embedding")
+    kernel, bias = g.add_constant("conv.weight", ramp(8, 3, 3, 3)), g.add_constant("conv.bias", ramp(8))
+    y = g.add_node("conv2d", [image, kernel, bias], {"padding": [1, 1, 1, 1], "lo": 0.0}, "conv")
+    y = g.add_node("mean", [y], {"axes": [3]}, "mean")
+    y = g.add_node("permute", [y], {"axes": [0, 2, 1]}, "permute")
+    y = g.add_node("add", [y, words], {}, "sum")
+    y = g.add_node("linear", [y, g.add_constant("first.weight", ramp(5, 8))], {}, "first")
+    y = g.add_node(
+        "linear", [y, g.add_constant("last.weight", ramp(4, 5)), g.add_constant("bias", ramp(4))], {}, "last"
+    )
+    g.add_output("y", y)
+    return _native.half_weights(_native.optimize(g)[0], dtype, ["embedding", "conv", "first"])[0]
+
+
+def float16() -> Any:
+    """The graph of `half`."""
+    return half("float16")
+
+
+def bfloat16() -> Any:
+    """The graph of `half`."""
+    return half("bfloat16")
 
 
 def everything() -> Any:

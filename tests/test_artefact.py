@@ -9,15 +9,30 @@ from typing import Any
 
 import numpy as np
 import pytest
-import safetensors.numpy
+import safetensors.torch
+import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from artefact_files import assert_same, everything, int8_conv, load, mlp, one_node, ramp, table_of, take_apart
+from artefact_files import (
+    assert_same,
+    bfloat16,
+    everything,
+    float16,
+    int8_conv,
+    load,
+    mlp,
+    one_node,
+    ramp,
+    table_of,
+    take_apart,
+)
 from taille import _native
 
+GRAPHS = [mlp, int8_conv, everything, float16, bfloat16]
 GOLDEN = Path(__file__).parent / "golden"
 GOLDEN_SCORES = [[-2.0576171875, -4.98046875, -7.9033203125], [-8.22509765625, 5.81591796875, 4.7958984375]]
+GOLDEN_HALVES = 0xAAE1E7E1
 GOLDEN_FEATURES = 0x6C6CB0AC  # the checksum of what the int8 convolution gives at every level
 
 
@@ -50,7 +65,7 @@ def test_crc32c_continues(a: bytes, b: bytes) -> None:
 # ---- Round trips ----
 
 
-@pytest.mark.parametrize("make", [mlp, int8_conv, everything])
+@pytest.mark.parametrize("make", GRAPHS)
 def test_round_trip(make: Any, tmp_path: Path) -> None:
     graph, metadata = make(), '{"recipe": "né", "n": [1, 2]}'
     path = tmp_path / "modèle 🙂.taille"
@@ -68,7 +83,7 @@ def test_no_metadata_is_none() -> None:
     assert _native.deserialize(blob)[1] == ""
 
 
-@pytest.mark.parametrize("make", [mlp, int8_conv, everything])
+@pytest.mark.parametrize("make", GRAPHS)
 def test_a_second_implementation_of_the_format_agrees(make: Any) -> None:
     graph = make()
     parts = take_apart(_native.serialize(graph))
@@ -77,27 +92,28 @@ def test_a_second_implementation_of_the_format_agrees(make: Any) -> None:
     assert_same(load(parts.bytes()), graph)
 
 
-@pytest.mark.parametrize("make", [mlp, int8_conv, everything])
+@pytest.mark.parametrize("make", GRAPHS)
 def test_safetensors_reads_it(make: Any, tmp_path: Path) -> None:
     graph, path = make(), tmp_path / "model.safetensors"
     _native.save_artefact(path, graph, "{}")
-    tensors = safetensors.numpy.load_file(path)
+    tensors = safetensors.torch.load_file(path)
     expected = graph.constants()
     assert tensors.keys() == expected.keys()
     for name, array in expected.items():
-        assert (tensors[name].dtype, tensors[name].shape) == (array.dtype, array.shape)
-        assert tensors[name].tobytes() == array.tobytes()
+        given = tensors[name].view(torch.uint16) if tensors[name].dtype == torch.bfloat16 else tensors[name]
+        assert (given.numpy().dtype, given.numpy().shape) == (array.dtype, array.shape)
+        assert given.numpy().tobytes() == array.tobytes()
     with safetensors.safe_open(path, framework="np") as file:
-        assert file.metadata()["taille.format"] == "1"
+        assert file.metadata()["taille.format"] == ("2" if make in (float16, bfloat16) else "1")
         assert file.metadata()["taille.metadata"] == "{}"
 
 
-@pytest.mark.parametrize("make", [mlp, int8_conv, everything])
+@pytest.mark.parametrize("make", GRAPHS)
 def test_tensors_lie_aligned(make: Any) -> None:
     blob = _native.serialize(make())
     (length,) = struct.unpack("<Q", blob[:8])
     assert (8 + length) % 64 == 0
-    widths = {"F32": 4, "I32": 4, "I64": 8}
+    widths = {"F32": 4, "I32": 4, "I64": 8, "F16": 2, "BF16": 2}
     for entry in take_apart(blob).table.values():
         assert entry["data_offsets"][0] % widths.get(entry["dtype"], 1) == 0
 
@@ -181,6 +197,17 @@ def test_golden_int8_convolution() -> None:
     (features,) = _native.Model(graph, 1).run({"image": ramp(2, 4, 6, 6)})
     assert features.shape == (2, 8, 2, 2)
     assert _native.crc32c(features.tobytes()) == GOLDEN_FEATURES
+
+
+def test_golden_halves() -> None:
+    graph, metadata = _native.load_artefact(GOLDEN / "half_v2.safetensors")
+    assert metadata == '{"made by": "taille 0.1.0"}'
+    assert_same(graph, _native.half_weights(float16(), "bfloat16", ["last"])[0])
+    assert graph.dump() == (GOLDEN / "half_v2.txt").read_text()
+    ids = np.arange(12).reshape(2, 6) % 9
+    (y,) = _native.Model(graph, 1).run({"ids": ids, "image": ramp(2, 3, 6, 6)})
+    assert y.shape == (2, 6, 4)
+    assert _native.crc32c(y.tobytes()) == GOLDEN_HALVES
 
 
 # ---- What cannot be stored is refused when it is saved ----

@@ -23,8 +23,10 @@ from artefact_files import (
     NODES,
     File,
     assert_same,
+    bfloat16,
     byte_table,
     everything,
+    float16,
     int8_conv,
     mlp,
     node,
@@ -36,7 +38,7 @@ from taille import _native
 from taille.errors import ArtefactError
 
 SANITIZED = "libasan" in os.environ.get("LD_PRELOAD", "")
-FILES = [_native.serialize(make(), "{}") for make in (mlp, int8_conv, everything)]
+FILES = [_native.serialize(make(), "{}") for make in (mlp, int8_conv, everything, float16, bfloat16)]
 PARTS = [take_apart(blob) for blob in FILES]
 many = settings(max_examples=400, deadline=None)
 place = st.integers(0, 9999).map(lambda n: (n + 5000) * 7919 % 9973 / 9973)  # evenly, as what is first is drawn often
@@ -102,6 +104,7 @@ extents = [*int64s, 2**63]
 words = [
     *["", "x", "inf", "-inf", "nan", "batch", "heap", "nhwc", "nchw", "uint8", "float32", "int64", "bool", "float64"],
     *["B", "I", "F", "S", "L", "D", "I8", "F32", "BOOL", "single", "__metadata__", "axis", "lo", "shape", "a" * 5000],
+    *["F16", "BF16", "float16", "bfloat16"],
     *["batch*batch", "floor((batch)/0)", "floor((batch)/2)", "0*batch", "batch - batch", "((((", "9" * 30, "-batch"],
     *["(" * 40 + "1" + ")" * 40, "*".join(["batch"] * 100), "9223372036854775807*batch", "-9223372036854775807 - 1"],
     *["(a + b + c + d)*(a + b + c + d)*(a + b + c + d)*(a + b + c + d)*(a + b + c + d)", "a-b-c-d-e-f-g-h-i-j-k-l"],

@@ -64,7 +64,7 @@ def test_every_flipped_bit_is_seen() -> None:
 
 def test_newer_versions_are_refused_with_the_likely_cause() -> None:
     parts = take_apart(_native.serialize(mlp()))
-    parts.format = "2"
+    parts.format = "3"
     assert "probably saved by a newer taille: upgrade taille" in why(parts.bytes())
     for nonsense in ["", "0", "-1", "01", "1.0", " 1", "x" * 99999]:
         parts.format = nonsense
@@ -92,7 +92,8 @@ def test_the_tensor_table_is_checked() -> None:
     def entry(name: str = "layers.0.weight", **new: Any) -> Any:
         return lambda table, _: table[name].update(new)
 
-    assert "has the dtype 'F16'" in with_table(entry(dtype="F16"))
+    assert "has the dtype 'F64'" in with_table(entry(dtype="F64"))
+    assert "needs 60 bytes by its shape, but its offsets span 120" in with_table(entry(dtype="BF16"))
     assert "needs 30 bytes by its shape, but its offsets span 120" in with_table(entry(dtype="U8"))
     assert "is int32 [5, 6] but the graph says float32" in with_table(entry(dtype="I32"))
     assert "is float32 [6, 5] but the graph says float32 [5, 6]" in with_table(entry(shape=[6, 5]))

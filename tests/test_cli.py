@@ -51,6 +51,17 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+def test_compile_to_half_and_inspect(folder, precision):
+    facts = parsed(
+        "compile", "nets.py:small", f"{precision}.safetensors", "--precision", precision, "--json", cwd=folder
+    )
+    assert facts["precision"] == precision
+    assert facts["left_float32"] == []
+    shown = parsed("inspect", f"{precision}.safetensors", "--json", cwd=folder)
+    assert shown["precisions"][precision] == 2
+
+
 @pytest.mark.parametrize("command", ["demo", "compile", "quantize", "bench", "inspect", "profile", "doctor"])
 def test_every_command_has_help(command):
     done = cli(command, "--help")

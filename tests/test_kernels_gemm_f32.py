@@ -40,6 +40,7 @@ def epilogues(rng, m, n, case):
 GEMM_SHAPES = [
     *itertools.product(range(1, 26), COLUMNS, (1, 7, 33)),
     *itertools.product((1, 5), (16, 33, 65), (*range(1, 41), *PRIMES)),
+    *itertools.product((24, 25, 40), (70,), (4095, 4096, 5121)),  # deep ones are summed in blocks
 ]
 
 
@@ -88,7 +89,8 @@ def random_taps(rng, pixels, channels, rows, taps):
 @pytest.mark.parametrize("taps", [1, 2, 9])
 def test_gemm_taps_and_padding(op, variant, taps):
     rng = np.random.default_rng(4)
-    for m, n, k in itertools.product((1, 6, 14, 25), (7, 64, 100), (1, 3, 16)):
+    deep = [(27, 70, 2100)]
+    for m, n, k in [*itertools.product((1, 6, 14, 25), (7, 64, 100), (1, 3, 16)), *deep]:
         a = guarded(normal(rng, 20 * k))
         offsets = guarded(random_taps(rng, 20, k, m, taps))
         w = normal(rng, n, taps * k)

@@ -191,7 +191,7 @@ def test_bad_calibration_data(data: Any, error: type[Exception], message: str) -
 
 def test_bad_options() -> None:
     model = taille.TorchModel(mlp(), (torch.randn(2, 20),), calibration_data=[torch.randn(8, 20)])
-    with pytest.raises(ValueError, match="unknown precision 'int7'; there are int8, mixed"):
+    with pytest.raises(ValueError, match="unknown precision 'int7'; there are int8, float16, bfloat16, mixed"):
         taille.quantize_model(model, "int7")
     with pytest.raises(ValueError, match="unknown calibrator 'best'; there are minmax, percentile"):
         taille.quantize_model(model, calibrator="best")

@@ -7,7 +7,10 @@
 
 namespace taille {
 
-enum class DType : uint8_t { f32, u8, s8, s32, s64, boolean };
+// f16 and bf16 hold weights only (base/half.h); everything is computed in f32.
+enum class DType : uint8_t { f32, u8, s8, s32, s64, boolean, f16, bf16 };
+
+constexpr bool is_half(DType t) { return t == DType::f16 || t == DType::bf16; }
 
 constexpr size_t size_of(DType t) {
   switch (t) {
@@ -16,6 +19,9 @@ constexpr size_t size_of(DType t) {
       return 4;
     case DType::s64:
       return 8;
+    case DType::f16:
+    case DType::bf16:
+      return 2;
     case DType::u8:
     case DType::s8:
     case DType::boolean:
@@ -38,6 +44,10 @@ constexpr std::string_view name_of(DType t) {
       return "int64";
     case DType::boolean:
       return "bool";
+    case DType::f16:
+      return "float16";
+    case DType::bf16:
+      return "bfloat16";
   }
   return "?";
 }

@@ -24,6 +24,7 @@ DType dtype_of(const py::array& array) {
     const char kind = dtype.kind();
     const auto bytes = dtype.itemsize();
     if (kind == 'f' && bytes == 4) return DType::f32;
+    if (kind == 'f' && bytes == 2) return DType::f16;
     if (kind == 'i' && bytes == 8) return DType::s64;
     if (kind == 'i' && bytes == 4) return DType::s32;
     if (kind == 'i' && bytes == 1) return DType::s8;
@@ -47,6 +48,10 @@ py::dtype numpy_dtype(DType dtype) {
       return py::dtype::of<int64_t>();
     case DType::boolean:
       return py::dtype::of<bool>();
+    case DType::f16:
+      return py::dtype("float16");
+    case DType::bf16:
+      return py::dtype::of<uint16_t>();  // numpy has no bfloat16: its bits
   }
   throw TypeError("unknown dtype");
 }
@@ -82,9 +87,21 @@ InputArrays::InputArrays(const Graph& graph, const py::dict& given) {
   }
 }
 
-OutputArrays::OutputArrays(const Graph& graph, const Plan& plan) {
-  for (ValueId o : graph.outputs) {
-    py::array array(numpy_dtype(graph.value(o).dtype), plan.dims[static_cast<size_t>(o)]);
+OutputArrays::OutputArrays(const Graph& graph, const Plan& plan, const std::optional<std::vector<py::array>>& given) {
+  check(!given || given->size() == graph.outputs.size(), "the model has ", graph.outputs.size(), " outputs; ",
+        given ? given->size() : 0, " arrays were given for them");
+  for (size_t i = 0; i < graph.outputs.size(); ++i) {
+    const Value& v = graph.value(graph.outputs[i]);
+    const Dims& dims = plan.dims[static_cast<size_t>(graph.outputs[i])];
+    py::array array = given ? (*given)[i] : py::array(numpy_dtype(v.dtype), dims);
+    const std::string& name = graph.output_names[i];
+    if (!array.dtype().equal(numpy_dtype(v.dtype)))
+      throw TypeError(concat("output '", name, "' is ", name_in_numpy(array.dtype()), "; wanted ", name_of(v.dtype)));
+    const Dims shape(array.shape(), array.shape() + array.ndim());
+    check(shape == dims, "output '", name, "' has shape ", text_of(Shape(shape.begin(), shape.end())), "; wanted ",
+          text_of(Shape(dims.begin(), dims.end())));
+    check((array.flags() & py::array::c_style) != 0 && array.writeable(), "output '", name,
+          "' is not a writeable C-contiguous array");
     pointers.push_back(array.mutable_data());
     held_.push_back(std::move(array));
   }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstring>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -27,10 +28,11 @@ class InputArrays {
   std::vector<py::array> held_;
 };
 
-// New arrays for the outputs of a plan.
+// Arrays for the outputs of a plan: those that are given, else new ones.
 class OutputArrays {
  public:
-  OutputArrays(const Graph& graph, const Plan& plan);
+  // Throws TypeError or ValueError naming an output that is given with another dtype, shape or layout.
+  OutputArrays(const Graph& graph, const Plan& plan, const std::optional<std::vector<py::array>>& given = {});
   py::list list() const;
 
   std::vector<void*> pointers;

@@ -52,8 +52,8 @@ void set_residual(GemmS8Args& g, const py::object& residual, int64_t m) {
 py::array gemm_s8(const Array<uint8_t>& a, const Array<int8_t>& packed, const Array<int32_t>& offset,
                   const Array<float>& scale, const Array<float>& bias, const std::string& variant, int64_t k,
                   const std::optional<Array<int32_t>>& offsets, const std::optional<Array<uint8_t>>& pad_row,
-                  const py::object& residual, float residual_scale, float lo, float hi, bool out_f32,
-                  const Range& m_range, const Range& n_range, const py::object& out,
+                  const py::object& residual, float residual_scale, float lo, float hi, bool may_be_bounded,
+                  bool out_f32, const Range& m_range, const Range& n_range, const py::object& out,
                   const std::optional<Array<uint8_t>>& scratch, int64_t repeats) {
   check_vectors("gemm_s8", {offset, scale, bias});
   check(k >= 1 && a.ndim() >= 1, "gemm_s8: k must be positive and a an array");
@@ -88,6 +88,7 @@ py::array gemm_s8(const Array<uint8_t>& a, const Array<int8_t>& packed, const Ar
   g.residual_scale = residual_scale;
   g.lo = lo;
   g.hi = hi;
+  g.bounded = may_be_bounded && gemm_s8_bounded(g);
   g.out = rows.mutable_data();
   g.ldc = rows.shape(1);
   g.out_f32 = out_f32;
@@ -112,8 +113,8 @@ void bind_gemm_s8(py::module_& m) {
   m.def("gemm_s8", &gemm_s8, py::arg("a").noconvert(), py::arg("packed").noconvert(), py::arg("offset").noconvert(),
         py::arg("scale").noconvert(), py::arg("bias").noconvert(), py::kw_only(), "variant"_a, "k"_a,
         py::arg("offsets").noconvert() = py::none(), py::arg("pad_row").noconvert() = py::none(),
-        "residual"_a = py::none(), "residual_scale"_a = 1.0f, "lo"_a = 0.0f, "hi"_a = 255.0f, "out_f32"_a = false,
-        "m_range"_a = py::none(), "n_range"_a = py::none(), "out"_a = py::none(),
+        "residual"_a = py::none(), "residual_scale"_a = 1.0f, "lo"_a = 0.0f, "hi"_a = 255.0f, "may_be_bounded"_a = true,
+        "out_f32"_a = false, "m_range"_a = py::none(), "n_range"_a = py::none(), "out"_a = py::none(),
         py::arg("scratch").noconvert() = py::none(), "repeats"_a = 1,
         "One row of the gemm_s8 table; see gemm_s8.h. Rows and columns outside the ranges keep what is in `out`. "
         "`repeats` runs it again and again, to time it without this call.");

@@ -1,4 +1,6 @@
 // _native.Graph: built by capture, rewritten by the passes, saved and run.
+#include <cmath>
+
 #include "bindings/arrays.h"
 #include "graph/graph.h"
 #include "graph/ops.h"
@@ -79,8 +81,27 @@ void check_id(const Graph& g, ValueId id) {
   check(id >= 0 && static_cast<size_t>(id) < g.values.size(), "the graph has no value ", id);
 }
 
+using GivenQuant = std::optional<std::pair<float, int32_t>>;  // scale, zero point
+
+std::optional<Quant> quant_from(const GivenQuant& given) {
+  if (!given) return {};
+  const auto [scale, zero] = *given;
+  check(std::isfinite(scale) && scale > 0, "the scale is ", scale, "; wanted a finite number above 0");
+  check(zero >= 0 && zero <= 255, "the zero point is ", zero, "; wanted 0 .. 255");
+  return Quant{scale, zero};
+}
+
+ValueId add_input(Graph& g, std::string name, const std::string& dtype, const py::sequence& shape,
+                  const GivenQuant& quant) {
+  const DType type = dtype_from_name(dtype);
+  check(!quant || type == DType::u8, "graph input '", name, "' is ", dtype, "; only uint8 has a scale");
+  const ValueId id = g.add_input(std::move(name), type, shape_from(shape));
+  g.value(id).quant = quant_from(quant);
+  return id;
+}
+
 ValueId add_node(Graph& g, const std::string& op, const std::vector<ValueId>& inputs, const py::dict& attrs,
-                 const std::string& name, const std::string& source) {
+                 const std::string& name, const std::string& source, const GivenQuant& quant) {
   Node node;
   node.op = op;
   node.name = name.empty() ? concat(op, "_", g.nodes.size()) : name;
@@ -90,7 +111,7 @@ ValueId add_node(Graph& g, const std::string& op, const std::vector<ValueId>& in
     std::string k = key.cast<std::string>();
     node.attrs.emplace(k, attr_from(op, k, value));
   }
-  return g.add_node(std::move(node));
+  return g.add_node(std::move(node), quant_from(quant));
 }
 
 py::list nodes_of(const Graph& g) {
@@ -134,12 +155,8 @@ void bind_graph(py::module_& m) {
   m.def("op_names", &op_names, "The ops a graph may hold.");
   py::class_<Graph>(m, "Graph", "A model as data: values, nodes in topological order, named inputs and outputs.")
       .def(py::init<>())
-      .def(
-          "add_input",
-          [](Graph& g, std::string name, const std::string& dtype, const py::sequence& shape) {
-            return g.add_input(std::move(name), dtype_from_name(dtype), shape_from(shape));
-          },
-          py::arg("name"), py::arg("dtype"), py::arg("shape"))
+      .def("add_input", &add_input, py::arg("name"), py::arg("dtype"), py::arg("shape"), py::arg("quant") = py::none(),
+           "quant: (scale, zero point) of a uint8 input.")
       .def(
           "add_constant",
           [](Graph& g, std::string name, const py::array& array) {
@@ -147,7 +164,7 @@ void bind_graph(py::module_& m) {
           },
           py::arg("name"), py::arg("array"))
       .def("add_node", &add_node, py::arg("op"), py::arg("inputs"), py::arg("attrs") = py::dict(), py::arg("name") = "",
-           py::arg("source") = "")
+           py::arg("source") = "", py::arg("quant") = py::none(), "quant: (scale, zero point) of a uint8 output.")
       .def(
           "add_output", [](Graph& g, std::string name, ValueId id) { g.add_output(std::move(name), id); },
           py::arg("name"), py::arg("value"))
@@ -162,7 +179,7 @@ void bind_graph(py::module_& m) {
       .def_property_readonly("inputs", &inputs_of)
       .def_property_readonly("outputs", &outputs_of)
       .def_property_readonly("nodes", &nodes_of)
-      .def("constants", &constants_of, "Copies of all constants, by name.")
+      .def("constants", &constants_of, "Copies of all constants, by name; bfloat16 ones as their bits, uint16.")
       .def("symbols", &Graph::symbols)
       .def("dump", &Graph::dump)
       .def("validate", &Graph::validate)

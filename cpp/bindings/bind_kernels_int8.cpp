@@ -36,6 +36,7 @@ void bind_kernels_int8(py::module_& m) {
         "Seconds for this many 64-bit multiplications, each waiting for the one before (3 cycles on current x86-64).");
   bind_attention_s8(m);
   bind_gemm_s8(m);
+  bind_half_kernels(m);
   bind_window_s8(m);
   bind_quantize(m);
   bind_movement(m);

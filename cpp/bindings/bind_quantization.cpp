@@ -1,6 +1,7 @@
 // What makes a quantised graph better, and what measures how good it is.
 #include "bindings/arrays.h"
 #include "graph/correct_bias.h"
+#include "graph/quantize_weight.h"
 #include "graph/smooth.h"
 #include "runtime/quantization_error.h"
 
@@ -50,6 +51,20 @@ py::dict layer_rows(const LayerErrors& errors) {
   return out;
 }
 
+py::tuple quantized_weight(const Array<float>& weight, const std::string& clipping) {
+  check(weight.ndim() > 0, "the weight is a scalar; wanted [channels, ..]");
+  const WeightClipping how = clipping_from_name(clipping);
+  Tensor w(DType::f32, {weight.shape(), weight.shape() + weight.ndim()});
+  std::copy_n(weight.data(), weight.size(), w.as<float>());
+  QuantizedWeight q;
+  {
+    py::gil_scoped_release nogil;  // tensors hold no Python objects
+    q = quantize_weight(w, how);
+  }
+  return py::make_tuple(Array<int8_t>(w.dims, q.values->as<int8_t>()),
+                        Array<float>(q.scale->dims, q.scale->as<float>()), q.sqnr_db);
+}
+
 void run_network_errors(NetworkErrors& errors, const py::dict& given) {
   InputArrays inputs(errors.exact().graph(), given);
   OutputArrays outputs(errors.exact().graph(), *errors.exact().plan_for(inputs.arrays));
@@ -62,6 +77,8 @@ void run_network_errors(NetworkErrors& errors, const py::dict& given) {
 void bind_quantization(py::module_& m) {
   m.def("smooth", &smooth_graph, py::arg("graph"), py::arg("maxima"), py::arg("alpha"),
         "SmoothQuant: the float32 graph with factors folded into weights, and a row per site.");
+  m.def("quantize_weight", &quantized_weight, py::arg("weight"), py::arg("clipping"),
+        "int8 values, a scale per channel (the first dimension), and the SQNR in dB.");
   m.def(
       "correct_bias",
       [](const Graph& quantized, const std::map<std::string, Array<float>>& errors) {

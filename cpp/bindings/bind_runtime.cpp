@@ -1,5 +1,6 @@
 // The passes, calibration, quantisation and the executor.
 #include "bindings/arrays.h"
+#include "bindings/report.h"
 #include "graph/optimize.h"
 #include "graph/quantize.h"
 #include "runtime/calibrate.h"
@@ -37,26 +38,28 @@ py::tuple quantize_graph(const Graph& graph, const std::map<std::string, std::pa
     py::gil_scoped_release nogil;  // graphs hold no Python objects
     out = quantize(graph, ranges, options, &report);
   }
-  py::list rows;
-  for (const QuantizeReport& r : report)
-    rows.append(py::dict(py::arg("name") = r.name, py::arg("op") = r.op, py::arg("precision") = r.precision,
-                         py::arg("why") = r.why, py::arg("weight_sqnr_db") = r.weight_sqnr_db));
-  return py::make_tuple(std::move(out), rows);
+  return py::make_tuple(std::move(out), report_rows(report));
 }
 
-py::list run_model(Model& model, const py::dict& given) {
+py::list run_model(Model& model, const py::dict& given, const std::optional<std::vector<py::array>>& out) {
   InputArrays inputs(model.graph(), given);
   std::shared_ptr<const Plan> plan;
   {
     py::gil_scoped_release nogil;  // planning touches shapes only
     plan = model.plan_for(inputs.arrays);
   }
-  OutputArrays outputs(model.graph(), *plan);
+  OutputArrays outputs(model.graph(), *plan, out);
   {
     py::gil_scoped_release nogil;  // raw pointers only; `inputs` and `outputs` hold the arrays
     model.run(*plan, inputs.pointers, outputs.pointers);
   }
   return outputs.list();
+}
+
+int64_t plan_model(Model& model, const py::dict& given) {
+  InputArrays inputs(model.graph(), given);
+  py::gil_scoped_release nogil;  // planning touches shapes only
+  return model.plan_for(inputs.arrays)->arena_bytes;
 }
 
 py::dict node_dict(const NodeInfo& info) {
@@ -147,7 +150,9 @@ void bind_runtime(py::module_& m) {
              return std::make_unique<Model>(g, threads, level);
            }),
            py::arg("graph"), py::arg("threads") = 0, py::arg("isa") = "")
-      .def("run", &run_model, py::arg("inputs"), "Arrays by input name in, the outputs in graph order out.")
+      .def("run", &run_model, py::arg("inputs"), py::arg("outputs") = py::none(),
+           "Arrays by input name in, the outputs in graph order out: into the arrays given, else new ones.")
+      .def("plan", &plan_model, py::arg("inputs"), "Plans the shapes of these arrays; gives the bytes a run will need.")
       .def("profile", &profile_model, py::arg("inputs"), "A row per node: kernel, precision, seconds, shape.")
       .def("describe", &describe_model)
       .def("plan_count", &Model::plan_count)

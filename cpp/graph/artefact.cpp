@@ -1,17 +1,18 @@
-// The artefact's format, version 1.
+// The artefact's format, versions 1 and 2. A graph with a float16 or bfloat16 value is version 2, any other version 1.
 //
 // FILE    8 bytes    length n of the header, little-endian
 //         n bytes    the header: a JSON object, padded with spaces so that 8 + n is a multiple of 64
 //         the rest   the tensors' data, little-endian, row-major, without holes, the last byte is the file's last
 //   This is safetensors. The header maps each tensor's name to {"dtype": .., "shape": [..], "data_offsets": [a, b]},
-//   offsets counted from the end of the header; dtypes are F32 U8 I8 I32 I64 BOOL. A BOOL byte is 0 or 1.
-//   Tensors lie in the order of tensor_order(): elements of 8 bytes first, then 4, then 1, else by value id; so each is
+//   offsets counted from the end of the header; dtypes are F32 U8 I8 I32 I64 BOOL, in version 2
+//   F16 BF16 too. A BOOL byte is 0 or 1.
+//   Tensors lie in the order of tensor_order(): elements of 8 bytes first, then 4, 2, 1, else by value id; so each is
 //   aligned to its elements. "__metadata__" maps strings to strings and holds what artefact.h lists, nothing else.
 //
 // GRAPH   {"values": [VALUE..], "nodes": [NODE..], "inputs": [ID..], "outputs": [ID..], "output_names": [STRING..],
 //          "output_structure": "single" | "tuple" | "dict"}                          no other members, here or below
-//   VALUE {"name": STRING, "dtype": "float32" | "uint8" | "int8" | "int32" | "int64" | "bool", "shape": DIMS,
-//          "quant": [SCALE, ZERO], "constant": true}
+//   VALUE {"name": STRING, "dtype": "float32" | "uint8" | "int8" | "int32" | "int64" | "bool" | "float16" | "bfloat16",
+//          "shape": DIMS, "quant": [SCALE, ZERO], "constant": true}
 //         quant only for uint8, absent where there is none; SCALE a float32 > 0, ZERO in 0 .. 255.
 //         constant only where it is one: then the tensor of this name has this dtype and shape.
 //   NODE  {"op": STRING, "name": STRING, "source": STRING, "inputs": [ID..], "output": ID, "attrs": {KEY: ATTR..}}
@@ -47,9 +48,9 @@ static_assert(std::endian::native == std::endian::little, "tensors are stored as
 
 namespace {
 
-constexpr std::pair<DType, std::string_view> kStoredNames[] = {{DType::f32, "F32"}, {DType::u8, "U8"},
-                                                               {DType::s8, "I8"},   {DType::s32, "I32"},
-                                                               {DType::s64, "I64"}, {DType::boolean, "BOOL"}};
+constexpr std::pair<DType, std::string_view> kStoredNames[] = {
+    {DType::f32, "F32"}, {DType::u8, "U8"},        {DType::s8, "I8"},   {DType::s32, "I32"},
+    {DType::s64, "I64"}, {DType::boolean, "BOOL"}, {DType::f16, "F16"}, {DType::bf16, "BF16"}};
 
 void check_text(std::string_view text, const char* what) {
   check(text.size() <= kMaxName, what, " '", printable(text), "' is longer than ", kMaxName, " bytes");
@@ -114,6 +115,10 @@ size_t checked_bytes(DType type, const std::vector<int64_t>& dims) {
     bytes *= d;
   }
   return static_cast<size_t>(bytes);
+}
+
+int64_t format_of(const Graph& graph) {
+  return std::ranges::any_of(graph.values, [](const Value& v) { return is_half(v.dtype); }) ? 2 : 1;
 }
 
 std::vector<ValueId> tensor_order(const Graph& graph) {

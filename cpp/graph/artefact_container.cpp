@@ -43,6 +43,7 @@ struct Entry {
 
 struct Header {
   std::string graph, checksum, metadata;
+  int64_t format = 1;
   std::vector<Entry> entries;  // in the order of the file
 };
 
@@ -91,7 +92,7 @@ const std::string& string_member(const Json& object, std::string_view key) {
   return *text;
 }
 
-void check_format(const Json& metadata) {
+int64_t checked_format(const Json& metadata) {
   const std::string& text = string_member(metadata, kFormatKey);
   int64_t format = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), format);
@@ -99,6 +100,7 @@ void check_format(const Json& metadata) {
         "the format version '", printable(text), "' is unknown: the file is damaged");
   check(format <= kFormat, "the file has format version ", format, ", this taille reads up to version ", kFormat,
         "; it was probably saved by a newer taille: upgrade taille here, or save the model again with this version");
+  return format;
 }
 
 std::vector<int64_t> integers(const Json& entry, std::string_view key) {
@@ -151,13 +153,13 @@ Header parse_header(std::string_view text, uint64_t data_bytes) {
   const Json* metadata = root.find(kMetadata);
   check(metadata != nullptr && metadata->find(kFormatKey) != nullptr,
         "a safetensors file, but not a taille artefact: it has tensors and no graph (\"", kFormatKey, "\" is missing)");
-  check_format(*metadata);
+  const int64_t format = checked_format(*metadata);
   for (const JsonMember& m : *metadata->get_if<Json::Object>()) {
     check(m.value.get_if<std::string>() != nullptr, "damaged: metadata \"", printable(m.key), "\" is not a string");
     const bool known = m.key == kFormatKey || m.key == kGraphKey || m.key == kChecksumKey || m.key == kOwnKey;
     check(known, "damaged: unknown metadata \"", printable(m.key), "\"");
   }
-  Header header{string_member(*metadata, kGraphKey), string_member(*metadata, kChecksumKey), "", {}};
+  Header header{string_member(*metadata, kGraphKey), string_member(*metadata, kChecksumKey), "", format, {}};
   if (metadata->find(kOwnKey) != nullptr) header.metadata = string_member(*metadata, kOwnKey);
   for (const JsonMember& m : *root.get_if<Json::Object>()) {
     if (m.key == kMetadata) continue;
@@ -188,7 +190,9 @@ Artefact read_checked(uint64_t size, const ReadBytes& read) {
   check_storable(graph);
   for (Node& node : graph.nodes) infer(graph, node);  // fills in what the file leaves at its default
   graph.validate();
-  // The table is not under the checksum; it must be the one that the graph determines.
+  // Neither format nor table is under the checksum; they must be the ones that the graph determines.
+  check(header.format == format_of(graph), "damaged: it says format version ", header.format, ", its graph is version ",
+        format_of(graph));
   int64_t at = 0;
   std::map<std::string_view, int64_t> begins;
   for (const Entry& e : header.entries) begins[e.name] = e.begin;
@@ -217,7 +221,7 @@ std::string file_head(const Graph& graph, const std::vector<ValueId>& order, con
   out.begin_object();
   out.key(kMetadata);
   out.begin_object();
-  entry(kFormatKey, std::to_string(kFormat));
+  entry(kFormatKey, std::to_string(format_of(graph)));
   entry(kGraphKey, text);
   entry(kChecksumKey, hex8(crc));
   if (!metadata.empty()) entry(kOwnKey, metadata);

@@ -13,7 +13,7 @@
 
 namespace taille::artefact {
 
-inline constexpr int64_t kFormat = 1;
+inline constexpr int64_t kFormat = 2;                    // the newest that is read
 inline constexpr size_t kAlignment = 64;                 // of the data section in the file
 inline constexpr size_t kMaxHeader = size_t{64} << 20;   // safetensors itself stops at 100 MB
 inline constexpr size_t kMaxValues = size_t{1} << 18;    // a hundred times the largest model we know of
@@ -26,6 +26,9 @@ inline constexpr int64_t kMaxExtent = int64_t{1} << 45;  // of a dimension; byte
 std::string_view stored_name(DType type);                            // "F32"
 DType dtype_from_stored(std::string_view name);                      // throws std::invalid_argument
 size_t checked_bytes(DType type, const std::vector<int64_t>& dims);  // throws std::invalid_argument
+
+// The oldest format that can hold the graph; that is the one it is written in.
+int64_t format_of(const Graph& graph);
 
 // The constants as they follow each other in the file: wide elements first (so that each is aligned), then by id.
 std::vector<ValueId> tensor_order(const Graph& graph);

@@ -41,6 +41,7 @@ int64_t Tensor::count() const { return static_cast<int64_t>(data.size() / size_o
 ValueId Graph::add_input(std::string name, DType dtype, Shape shape) {
   check(!name.empty(), "a graph input needs a name");
   for (ValueId i : inputs) check(value(i).name != name, "two graph inputs are named '", name, "'");
+  check(!is_half(dtype), "the graph input '", name, "' is ", name_of(dtype), ", which only weights may be");
   values.push_back({std::move(name), dtype, std::move(shape), {}, nullptr});
   inputs.push_back(static_cast<ValueId>(values.size() - 1));
   return inputs.back();
@@ -101,6 +102,7 @@ void Graph::validate() const {
   for (size_t v = 0; v < values.size(); ++v) ready[v] = values[v].constant != nullptr;
   for (ValueId i : inputs) {
     check(in_range(i) && !ready[static_cast<size_t>(i)], "graph input ", i, " is not a free value");
+    check(!is_half(value(i).dtype), "graph input ", i, " is ", name_of(value(i).dtype), ", which only weights may be");
     ready[static_cast<size_t>(i)] = 1;
   }
   const std::vector<std::string> known = symbols();
@@ -124,7 +126,10 @@ void Graph::validate() const {
     check_int8_weights(*this, node);
     ready[static_cast<size_t>(node.output)] = 1;
   }
-  for (ValueId o : outputs) check(in_range(o) && ready[static_cast<size_t>(o)], "graph output ", o, " is not computed");
+  for (ValueId o : outputs) {
+    check(in_range(o) && ready[static_cast<size_t>(o)], "graph output ", o, " is not computed");
+    check(!is_half(value(o).dtype), "graph output ", o, " is ", name_of(value(o).dtype), ", which only weights may be");
+  }
 }
 
 std::string text_of(const Attr& attr) {

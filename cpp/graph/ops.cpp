@@ -74,6 +74,10 @@ static const OpSpec& find_op(const Node& node) {
   return it->second;
 }
 
+bool reads_weight(std::string_view op, size_t input) {
+  return op == "embedding" ? input == 0 : (op == "linear" || op == "conv2d") && input == 1;
+}
+
 Inferred infer(const Graph& graph, Node& node) {
   const OpSpec& spec = find_op(node);
   check_attrs(spec, node);
@@ -84,6 +88,10 @@ Inferred infer(const Graph& graph, Node& node) {
     c.want(id == kNone || (id >= 0 && static_cast<size_t>(id) < graph.values.size()), "no value ", id);
   for (size_t i = 0; i < node.inputs.size(); ++i)
     if (c.has(i)) c.want(c.in(i).shape.size() <= 8, "input ", i, " has more than 8 dimensions");
+  for (size_t i = 0; i < node.inputs.size(); ++i)
+    if (c.has(i) && is_half(c.in(i).dtype))
+      c.want(reads_weight(node.op, i) && c.in(i).constant, "input ", i, " is ", name_of(c.in(i).dtype),
+             ", which only constant weights of linear and conv2d and tables of embedding may be");
   Inferred out = spec.infer(c);
   c.want(out.shape.size() <= 8, "the output has more than 8 dimensions");
   return out;

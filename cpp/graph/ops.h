@@ -1,11 +1,12 @@
 // Every op of the graph: its inputs, attributes and output. `infer` is the single place that checks a node.
 //
 // Notation: x tensor, [..] shape, ? optional input (kNone where absent), f float32, u uint8 with Quant, i int64,
-// b bool. Attribute types: I int64, F double, B bool, S string, L list of int64, D list of Dim.
-// Images are [N, C, H, W] as captured (layout "nchw") and [N, H, W, C] after the layout pass (layout "nhwc").
+// b bool, h float16 or bfloat16 (a constant, read as a weight or table and nowhere else). Attribute types: I int64, F
+// double, B bool, S string, L list of int64, D list of Dim. Images are [N, C, H, W] as captured (layout "nchw") and [N,
+// H, W, C] after the layout pass (layout "nhwc").
 //
 // op                   inputs                                   attributes
-// linear               x f|u [..,K], w f|s8 [N,K], bias? f [N], residual? f|u [..,N], w_scale? f [N] (w s8)
+// linear               x f|u [..,K], w f|h|s8 [N,K], bias? f [N], residual? f|u [..,N], w_scale? f [N] (w s8)
 //                                                               lo F, hi F (clamp of the result), dtype S (output)
 // conv2d               x, w [O,I/g,kh,kw] (nchw) or [O,kh,kw,I/g] (nhwc), bias?, residual?, w_scale?
 //                                                               stride L2, padding L4 (top, left, bottom, right),
@@ -24,7 +25,7 @@
 // cast                 x                                        dtype S ("float32", "int64", "bool")
 // softmax              x f                                      axis I
 // layer_norm           x f, gamma? , beta?                      axes I (how many trailing), epsilon F
-// embedding            table f [V,E], ids i                     ids outside [0,V) are an error at run time
+// embedding            table f|h [V,E], ids i                     ids outside [0,V) are an error at run time
 // matmul               a f [..,M,K], b f [..,K,N]               leading dims broadcast
 // sdpa                 q f|u [..,H,S,D], k, v, mask? f|b (broadcast to [..,H,S,T])
 //                                                               scale F, causal B, heads_last B ([N,S,H,D] instead),
@@ -61,6 +62,9 @@ Inferred infer(const Graph& graph, Node& node);
 
 // Whether that attribute of that op is a list of Dim (false for what does not exist).
 bool attr_is_dims(std::string_view op, std::string_view key);
+
+// Whether that input is a layer's weight or an embedding's table: what may be stored in 16 bits.
+bool reads_weight(std::string_view op, size_t input);
 
 // All op names, sorted.
 std::vector<std::string> op_names();

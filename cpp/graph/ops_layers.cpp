@@ -43,7 +43,7 @@ Inferred finish_layer(const InferContext& c, const Dim& channels, Shape shape) {
 }
 
 Inferred linear(const InferContext& c) {
-  c.want_dtype(1, {DType::f32, DType::s8});
+  c.want_dtype(1, {DType::f32, DType::f16, DType::bf16, DType::s8});
   const Shape& x = c.in(0).shape;
   const Shape& w = c.in(1).shape;
   c.want(w.size() == 2, "the weight is ", text_of(w), "; wanted [out, in]");
@@ -80,7 +80,7 @@ Shape window_output(const InferContext& c, const Dim& channels, int64_t kh, int6
 }
 
 Inferred conv2d(const InferContext& c) {
-  c.want_dtype(1, {DType::f32, DType::s8});
+  c.want_dtype(1, {DType::f32, DType::f16, DType::bf16, DType::s8});
   const bool last = c.channels_last();
   const Shape& x = c.in(0).shape;
   const Shape& w = c.in(1).shape;
@@ -169,7 +169,7 @@ Inferred layer_norm(const InferContext& c) {
 }
 
 Inferred embedding(const InferContext& c) {
-  c.want_dtype(0, {DType::f32});
+  c.want_dtype(0, {DType::f32, DType::f16, DType::bf16});
   c.want_dtype(1, {DType::s64});
   c.want(c.in(0).shape.size() == 2, "the table is ", text_of(c.in(0).shape), "; wanted 2 dimensions");
   Shape shape = c.in(1).shape;

@@ -23,40 +23,121 @@ inline const float* gemm_row(const taille::GemmF32Args& g, int64_t i, int64_t ta
   store_upto(g.out + i * g.ldc + j, clamp(v, splat(g.lo), splat(g.hi)), n);
 }
 
+// Part of the taps * k steps that an output is summed over. Sums wait in `out` from one block to the next: they are
+// float32 there as in a register, so blocks change no bit.
+struct GemmDepth {
+  int64_t tap, within;  // where it begins
+  int64_t steps;
+  bool first, last;
+};
+
+// Whole: the block is all of the depth.
+template <class B, bool Whole>
 struct GemmPanel {
   const taille::GemmF32Args& g;
   int64_t column;  // the panel's first
-  const float* b;
+  const B* b;      // from the block's first step on
   int64_t width;
+  GemmDepth depth;
   int64_t strip;  // first vector of the strip at hand
 
   template <int MR, int NV>
   static void tile(const GemmPanel& s, int64_t i) {
     const taille::GemmF32Args& g = s.g;
-    const float* b = s.b + 16 * s.strip;
+    const int64_t j = s.column + 16 * s.strip;
+    const auto columns = [&](int v) -> int64_t { return v + 1 < NV ? 16 : g.n - j - 16 * v; };
     V16 acc[MR][NV];
     clear(acc);
-    for (int64_t t = 0; t < g.taps; ++t, b += g.k * s.width) {
-      const float* a[MR];
+    if (!Whole && !s.depth.first) {
 #pragma GCC unroll 32
-      for (int r = 0; r < MR; ++r) a[r] = gemm_row(g, i + r, t);
-      multiply_add(acc, a, b, s.width, g.k);
+      for (int r = 0; r < MR; ++r)
+#pragma GCC unroll 32
+        for (int v = 0; v < NV; ++v)
+          acc[r][v] = load_upto(g.out + (i + r) * g.ldc + j + 16 * v, columns(v), splat(0.0f));
     }
-    const int64_t j = s.column + 16 * s.strip;
+    accumulate(s, i, acc);
 #pragma GCC unroll 32
     for (int r = 0; r < MR; ++r)
 #pragma GCC unroll 32
-      for (int v = 0; v < NV; ++v) gemm_finish(g, acc[r][v], i + r, j + 16 * v, v + 1 < NV ? 16 : g.n - j - 16 * v);
+      for (int v = 0; v < NV; ++v) {
+        if (Whole || s.depth.last)
+          gemm_finish(g, acc[r][v], i + r, j + 16 * v, columns(v));
+        else
+          store_upto(g.out + (i + r) * g.ldc + j + 16 * v, acc[r][v], columns(v));
+      }
+  }
+
+  template <int MR, int NV>
+  [[gnu::always_inline]] static void accumulate(const GemmPanel& s, int64_t i, V16 (&acc)[MR][NV]) {
+    const B* b = s.b + 16 * s.strip;
+    int64_t within = Whole ? 0 : s.depth.within, left = s.depth.steps;
+    for (int64_t t = Whole ? 0 : s.depth.tap; Whole ? t < s.g.taps : left > 0; ++t) {
+      const int64_t rest = s.g.k - within, steps = Whole || rest < left ? rest : left;
+      const float* a[MR];
+#pragma GCC unroll 32
+      for (int r = 0; r < MR; ++r) a[r] = gemm_row(s.g, i + r, t) + within;
+      multiply_add(acc, a, b, s.width, steps);
+      b += steps * s.width;
+      left -= steps;
+      within = 0;
+    }
   }
 };
 
-inline void gemm_run(const taille::GemmF32Args& g) {
+// Each tile reads the panel as it is.
+template <class B>
+inline void gemm_direct(const taille::GemmF32Args& g) {
   const int64_t k_total = g.taps * g.k;
   for (int64_t j = g.n_begin; j < g.n_end; j += kPanel) {
     const int64_t columns = g.n - j < kPanel ? g.n - j : kPanel;
     const int64_t vectors = (columns + 15) / 16;
-    strips(GemmPanel{g, j, g.packed + j * k_total, 16 * vectors, 0}, vectors, g.m_begin, g.m_end);
+    const B* panel = static_cast<const B*>(g.packed) + j * k_total;
+    strips(GemmPanel<B, true>{g, j, panel, 16 * vectors, {0, 0, k_total, true, true}, 0}, vectors, g.m_begin, g.m_end);
   }
+}
+
+inline const float* widened(const float* b, int64_t, float*) { return b; }
+template <class Half>
+inline const float* widened(const Half* b, int64_t n, float* scratch) {
+  for (int64_t i = 0; i < n; i += 16) store(scratch + i, load(b + i));
+  return scratch;
+}
+
+// Blocks of a panel that stay in L2 for all rows; 16-bit ones are widened into the scratch once.
+template <class B>
+inline void gemm_blocked(const taille::GemmF32Args& g) {
+  const int64_t k_total = g.taps * g.k;
+  for (int64_t j = g.n_begin; j < g.n_end; j += kPanel) {
+    const int64_t columns = g.n - j < kPanel ? g.n - j : kPanel;
+    const int64_t vectors = (columns + 15) / 16, width = 16 * vectors;
+    const B* panel = static_cast<const B*>(g.packed) + j * k_total;
+    int64_t begin = 0;
+    do {  // at least once, for the epilogue
+      const int64_t left = k_total - begin;
+      const int64_t steps = left < taille::kGemmF32DepthBlock ? left : taille::kGemmF32DepthBlock;
+      const float* b = widened(panel + begin * width, steps * width, g.scratch);
+      const GemmDepth depth{g.k ? begin / g.k : 0, g.k ? begin % g.k : 0, steps, begin == 0, steps == left};
+      strips(GemmPanel<float, false>{g, j, b, width, depth, 0}, vectors, g.m_begin, g.m_end);
+      begin += steps;
+    } while (begin < k_total);
+  }
+}
+
+// Blocks cost a round trip of the sums through `out`: they pay where there are rows to read a block again, and for
+// float32 where a panel would crowd the rows out of L2.
+template <class B>
+inline void gemm_of(const taille::GemmF32Args& g) {
+  const bool deep = sizeof(B) < sizeof(float) || g.taps * g.k >= taille::kGemmF32DeepFloats;
+  if (deep && g.m_end - g.m_begin > taille::kGemmF32DirectRows)
+    gemm_blocked<B>(g);
+  else
+    gemm_direct<B>(g);
+}
+
+inline void gemm_run(const taille::GemmF32Args& g) {
+  if (g.packed_type == taille::DType::f16) return gemm_of<taille::F16>(g);
+  if (g.packed_type == taille::DType::bf16) return gemm_of<taille::BF16>(g);
+  gemm_of<float>(g);
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 #include "kernels/gemm_s8.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 namespace taille {
@@ -15,9 +16,9 @@ void gemm_s8_reference(const GemmS8Args&);
 namespace {
 
 constexpr int64_t kPanel = 64;
-constexpr int64_t kGatherRows = 96;          // of AMX; the others take 48
-constexpr int64_t kTileBytes = 64;           // of K
-constexpr int64_t kSumsBytes = 32 * 64 * 4;  // of AMX
+constexpr int64_t kGatherRows = 96;                // of AMX; the others take 48
+constexpr int64_t kTileBytes = 64;                 // of K
+constexpr int64_t kWorkBytes = (32 + 3) * 64 * 4;  // of AMX: sums, constants
 
 int64_t round_up(int64_t x, int64_t unit) { return (x + unit - 1) / unit * unit; }
 
@@ -30,7 +31,18 @@ int64_t gemm_s8_packed_bytes(int64_t n, int64_t k_total) {
 
 // Sums, gathered rows, and room for the last vector store to run over.
 int64_t gemm_s8_scratch_bytes(int64_t k_total) {
-  return kSumsBytes + kGatherRows * (round_up(k_total, kTileBytes) + 64) + 64;
+  return kWorkBytes + kGatherRows * (round_up(k_total, kTileBytes) + 64) + 64;
+}
+
+bool gemm_s8_bounded(const GemmS8Args& g) {
+  const double most = 255.0 * 128.0 * static_cast<double>(g.taps * g.k);
+  bool bounded = true;
+  for (int64_t j = 0; j < g.n; ++j) {
+    const double value =
+        (most + std::abs(static_cast<double>(g.offset[j]))) * std::abs(static_cast<double>(g.scale[j]));
+    bounded &= value + std::abs(static_cast<double>(g.bias[j])) + 255.0 * std::abs(g.residual_scale) < 0x1p30;
+  }
+  return bounded;
 }
 
 void gemm_s8_pack(const int8_t* w, int64_t n, int64_t k_total, int8_t* packed) {

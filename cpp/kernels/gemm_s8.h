@@ -46,6 +46,7 @@ struct GemmS8Args {
   int64_t residual_stride;  // elements between rows
   float residual_scale;     // u8 output only
   float lo, hi;
+  bool bounded;  // gemm_s8_bounded's answer; false is always right, and slower
   void* out;
   int64_t ldc;       // elements between rows of out
   bool out_f32;      // else u8
@@ -56,6 +57,9 @@ int64_t gemm_s8_packed_bytes(int64_t n, int64_t k_total);
 // w: [n][k_total] row-major int8 -> packed
 void gemm_s8_pack(const int8_t* w, int64_t n, int64_t k_total, int8_t* packed);
 int64_t gemm_s8_scratch_bytes(int64_t k_total);
+// Whether every value before the clamp fits an int32, so that clamping may follow rounding and packing. Takes the
+// arguments' n, taps, k, offset, scale, bias and residual_scale; false for NaN.
+bool gemm_s8_bounded(const GemmS8Args& args);
 
 KernelTable<GemmS8Args> gemm_s8_table();
 

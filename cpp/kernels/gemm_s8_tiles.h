@@ -36,8 +36,17 @@ struct Rows {
   int64_t k;  // bytes per tap, a multiple of 4
 };
 
+// Of the output's clamp, made once per call: as bytes, and hi as a float.
+struct Ends {
+  I lo, hi;
+  F cap;
+};
+
+inline Ends ends_of(const GemmS8Args& g) { return {low_bytes(g.lo), low_bytes(g.hi), all_f32(g.hi)}; }
+
 struct Tile {
   const GemmS8Args& g;
+  const Ends& ends;
   Rows rows;
   int64_t i, j;     // first row and column
   int64_t columns;  // that exist; the tile may be wider
@@ -72,8 +81,7 @@ template <int MR, int NV>
 template <int MR, int NV>
 [[gnu::always_inline]] inline void store_u8(const Tile& t, F (&x)[MR][NV]) {
   const GemmS8Args& g = t.g;
-  const F hi = all_f32(g.hi), residual_scale = all_f32(g.residual_scale);
-  const I lo = low_bytes(g.lo);
+  const F residual_scale = all_f32(g.residual_scale);
   const auto* residual = static_cast<const uint8_t*>(g.residual);
   uint8_t* out = static_cast<uint8_t*>(g.out) + t.i * g.ldc + t.j;
   if (residual) residual += t.i * g.residual_stride + t.j;
@@ -86,8 +94,13 @@ template <int MR, int NV>
       residual += g.residual_stride;
     }
     I q[4] = {zero(), zero(), zero(), zero()};
-    TAILLE_UNROLL for (int v = 0; v < NV; ++v) q[v] = round_half_even(cap(x[r][v], hi));
-    store_bytes(out, max_u8(pack(q[0], q[1], q[2], q[3]), lo), t.columns < kLanes * NV ? t.columns : kLanes * NV);
+    if (g.bounded) {
+      TAILLE_UNROLL for (int v = 0; v < NV; ++v) q[v] = round_half_even(x[r][v]);
+    } else {
+      TAILLE_UNROLL for (int v = 0; v < NV; ++v) q[v] = round_half_even(cap(x[r][v], t.ends.cap));
+    }
+    const I bytes = min_u8(max_u8(pack(q[0], q[1], q[2], q[3]), t.ends.lo), t.ends.hi);
+    store_bytes(out, bytes, t.columns < kLanes * NV ? t.columns : kLanes * NV);
     out += g.ldc;
   }
 }
@@ -178,6 +191,7 @@ inline void run_strip(Tile t, const Tiles& tiles, int64_t begin, int64_t end) {
 
 // tiles[c - 1] are those of 16*c columns; `strip` (a multiple of 16) is the widest.
 inline void gemm_s8_run(const GemmS8Args& g, const Tiles* tiles, int64_t strip) {
+  const Ends ends = ends_of(g);
   const int64_t padded = (g.taps * g.k + 3) & ~int64_t{3};
   const bool gathered = g.k % 4 != 0 || (g.offsets && g.k < kMinTap);
   const int64_t fit = kBlockBytes / (padded + 1) / kGatherRows * kGatherRows;
@@ -190,7 +204,7 @@ inline void gemm_s8_run(const GemmS8Args& g, const Tiles* tiles, int64_t strip) 
       const int64_t width = (columns + 15) & ~int64_t{15};
       for (int64_t c = 0; c < width; c += strip) {
         const int64_t wide = width - c < strip ? width - c : strip;
-        const Tile t{g, rows, i, panel + c, columns - c, g.packed + panel * padded + c * 4, width * 4};
+        const Tile t{g, ends, rows, i, panel + c, columns - c, g.packed + panel * padded + c * 4, width * 4};
         run_strip(t, tiles[wide / 16 - 1], i, end);
       }
     }

@@ -6,6 +6,7 @@
 #include "kernels/elementwise.h"
 #include "kernels/gemm_f32.h"
 #include "kernels/gemm_s8.h"
+#include "kernels/half.h"
 #include "kernels/movement.h"
 #include "kernels/normalize.h"
 #include "kernels/pool.h"
@@ -48,6 +49,8 @@ std::vector<KernelListing> list_kernels() {
   append(out, "lookup", lookup_table());
   append(out, "observe", observe_table());
   append(out, "histogram", histogram_table());
+  append(out, "widen", widen_table());
+  append(out, "narrow", narrow_table());
   append(out, "copy", copy_table());
   append(out, "embedding", embedding_table());
   return out;

@@ -19,9 +19,9 @@ template <int MR, int NV>
     for (int v = 0; v < NV; ++v) acc[r][v] = splat(0.0f);
 }
 
-// acc[r][v] += a[r][p] * b[p*ldb + 16 v ..] for p = 0 .. k-1, in that order
-template <int MR, int NV>
-[[gnu::always_inline]] inline void multiply_add(V16 (&acc)[MR][NV], const float* const (&a)[MR], const float* b,
+// acc[r][v] += a[r][p] * b[p*ldb + 16 v ..] for p = 0 .. k-1, in that order; B is float, F16 or BF16
+template <int MR, int NV, class B>
+[[gnu::always_inline]] inline void multiply_add(V16 (&acc)[MR][NV], const float* const (&a)[MR], const B* b,
                                                 int64_t ldb, int64_t k) {
   for (int64_t p = 0; p < k; ++p, b += ldb) {
     V16 column[NV];

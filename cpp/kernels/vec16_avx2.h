@@ -5,6 +5,8 @@
 
 #include <cstdint>
 
+#include "base/half.h"
+
 namespace {
 
 constexpr int kVectorsLive = 4;  // V16 accumulators that fit in registers beside their operands
@@ -56,6 +58,33 @@ inline int32_t sum_bytes(const uint8_t* p, int64_t n) {
   auto total = static_cast<int32_t>(_mm_cvtsi128_si64(_mm_add_epi64(half, _mm_unpackhi_epi64(half, half))));
   for (int64_t i = 0; i < n; ++i) total += p[i];
   return total;
+}
+
+inline V16 load(const taille::F16* p) {
+  const auto* in = reinterpret_cast<const __m128i*>(p);
+  return {_mm256_cvtph_ps(_mm_loadu_si128(in)), _mm256_cvtph_ps(_mm_loadu_si128(in + 1))};
+}
+inline V16 load(const taille::BF16* p) {
+  const auto* in = reinterpret_cast<const __m128i*>(p);
+  const __m256i lo = _mm256_cvtepu16_epi32(_mm_loadu_si128(in)), hi = _mm256_cvtepu16_epi32(_mm_loadu_si128(in + 1));
+  return {_mm256_castsi256_ps(_mm256_slli_epi32(lo, 16)), _mm256_castsi256_ps(_mm256_slli_epi32(hi, 16))};
+}
+inline void store(taille::F16* p, V16 a) {
+  auto* out = reinterpret_cast<__m128i*>(p);
+  _mm_storeu_si128(out, _mm256_cvtps_ph(a.lo, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+  _mm_storeu_si128(out + 1, _mm256_cvtps_ph(a.hi, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+inline __m256i upper_halves(__m256 a) {  // rounded; a NaN made quiet
+  const __m256i bits = _mm256_castps_si256(a), up = _mm256_srli_epi32(bits, 16);
+  const __m256i odd = _mm256_and_si256(up, _mm256_set1_epi32(1));
+  const __m256i rounded = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7FFF)), odd);
+  const __m256i quiet = _mm256_or_si256(up, _mm256_set1_epi32(0x40));
+  const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(a, a, _CMP_UNORD_Q));
+  return _mm256_blendv_epi8(_mm256_srli_epi32(rounded, 16), quiet, nan);
+}
+inline void store(taille::BF16* p, V16 a) {
+  const __m256i packed = _mm256_packus_epi32(upper_halves(a.lo), upper_halves(a.hi));  // quarters in the order 0 2 1 3
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm256_permute4x64_epi64(packed, 0xD8));
 }
 
 inline V16 operator+(V16 a, V16 b) { return {_mm256_add_ps(a.lo, b.lo), _mm256_add_ps(a.hi, b.hi)}; }

@@ -5,6 +5,8 @@
 
 #include <cstdint>
 
+#include "base/half.h"
+
 namespace {
 
 constexpr int kVectorsLive = 16;  // V16 accumulators that fit in registers beside their operands
@@ -44,6 +46,27 @@ inline int32_t sum_bytes(const uint8_t* p, int64_t n) {
       _mm256_add_epi64(_mm512_maskz_extracti64x4_epi64(0xF, sum, 0), _mm512_maskz_extracti64x4_epi64(0xF, sum, 1));
   const __m128i quarter = _mm_add_epi64(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
   return static_cast<int32_t>(_mm_cvtsi128_si64(_mm_add_epi64(quarter, _mm_unpackhi_epi64(quarter, quarter))));
+}
+
+inline V16 load(const taille::F16* p) {
+  return {_mm512_maskz_cvtph_ps(kAllLanes, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
+}
+inline V16 load(const taille::BF16* p) {
+  const __m512i wide = _mm512_maskz_cvtepu16_epi32(kAllLanes, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  return {_mm512_castsi512_ps(_mm512_maskz_slli_epi32(kAllLanes, wide, 16))};
+}
+inline void store(taille::F16* p, V16 a) {
+  const __m256i half = _mm512_maskz_cvtps_ph(kAllLanes, a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), half);
+}
+inline void store(taille::BF16* p, V16 a) {  // rounded; a NaN made quiet
+  const __m512i bits = _mm512_castps_si512(a.v), up = _mm512_maskz_srli_epi32(kAllLanes, bits, 16);
+  const __m512i odd = _mm512_and_si512(up, _mm512_set1_epi32(1));
+  const __m512i sum = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7FFF)), odd);
+  const __mmask16 nan = _mm512_cmp_ps_mask(a.v, a.v, _CMP_UNORD_Q);
+  const __m512i rounded = _mm512_maskz_srli_epi32(kAllLanes, sum, 16);
+  const __m512i all = _mm512_mask_or_epi32(rounded, nan, up, _mm512_set1_epi32(0x40));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_maskz_cvtepi32_epi16(kAllLanes, all));
 }
 
 inline V16 operator+(V16 a, V16 b) { return {_mm512_add_ps(a.v, b.v)}; }

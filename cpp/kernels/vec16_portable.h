@@ -4,6 +4,7 @@
 // instructions must never be the one that another file links to.
 //
 //   load_n / store_n   the first n lanes (0 <= n <= 16), touching no byte of the others; `fill` gives the others
+//   load of F16, BF16; store to them   16 values, converted as half.h says
 //   min, max           a < b ? a : b and a > b ? a : b, so b where either is NaN (what SSE does)
 //   store_bytes        16 bytes, rounded half to even, of values from 0 to 255
 //   sum_bytes          the sum of n bytes, n < 2^24
@@ -18,6 +19,8 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+
+#include "base/half.h"
 
 namespace {
 
@@ -82,6 +85,41 @@ inline int32_t sum_bytes(const uint8_t* p, int64_t n) {
   int32_t sum = 0;
   for (int64_t i = 0; i < n; ++i) sum += p[i];
   return sum;
+}
+
+inline float widen(taille::F16 half) {
+  const uint32_t magnitude = half.bits & 0x7FFFu, sign = (half.bits & 0x8000u) << 16;
+  if (magnitude > 0x7C00) return float_of(sign | 0x7FC00000u | magnitude << 13);
+  if (magnitude == 0x7C00) return float_of(sign | 0x7F800000u);
+  if (magnitude >= 0x400) return float_of(sign | ((magnitude << 13) + 0x38000000u));
+  return float_of(sign | bits_of(static_cast<float>(magnitude) * 0x1p-24f));
+}
+inline float widen(taille::BF16 half) { return float_of(static_cast<uint32_t>(half.bits) << 16); }
+inline taille::F16 narrow(float x, taille::F16) {
+  const uint32_t magnitude = bits_of(x) & 0x7FFFFFFFu, sign = bits_of(x) >> 16 & 0x8000u;
+  uint32_t out;
+  if (magnitude > 0x7F800000u)
+    out = 0x7E00 | (magnitude >> 13 & 0x3FF);
+  else if (magnitude >= 0x477FF000u)  // 65520
+    out = 0x7C00;
+  else if (magnitude >= 0x38800000u)  // normal in float16
+    out = (magnitude + 0xFFF + (magnitude >> 13 & 1) - 0x38000000u) >> 13;
+  else  // the addition rounds: the unit of 0.5 is that of a denormal float16
+    out = bits_of(float_of(magnitude) + 0.5f) - bits_of(0.5f);
+  return {static_cast<uint16_t>(sign | out)};
+}
+inline taille::BF16 narrow(float x, taille::BF16) {
+  const uint32_t bits = bits_of(x);
+  if (x != x) return {static_cast<uint16_t>(bits >> 16 | 0x40)};
+  return {static_cast<uint16_t>((bits + 0x7FFF + (bits >> 16 & 1)) >> 16)};
+}
+template <class Half>
+inline V16 load(const Half* p) {
+  return per_lane([=](int i) { return widen(p[i]); });
+}
+template <class Half>
+inline void store(Half* p, V16 a) {
+  for (int i = 0; i < kLanes; ++i) p[i] = narrow(a.v[i], Half{});
 }
 
 inline V16 operator+(V16 a, V16 b) {

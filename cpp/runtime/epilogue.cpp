@@ -10,6 +10,20 @@ ByteClamp byte_clamp(double lo, double hi, const Quant& out) {
   return {static_cast<float>(steps(lo)), static_cast<float>(steps(hi))};
 }
 
+GemmS8Args Int8Epilogue::gemm_args() const {
+  GemmS8Args args{};
+  args.n = static_cast<int64_t>(scale.size());
+  args.offset = offset.data();
+  args.scale = scale.data();
+  args.bias = bias.data();
+  args.residual_scale = residual_scale;
+  args.lo = lo;
+  args.hi = hi;
+  args.bounded = bounded;
+  args.out_f32 = out_f32;
+  return args;
+}
+
 Int8Epilogue int8_epilogue(const Graph& graph, const Node& node) {
   const Value& x = graph.value(node.inputs[0]);
   const Tensor& w = *graph.value(node.inputs[1]).constant;
@@ -45,6 +59,10 @@ Int8Epilogue int8_epilogue(const Graph& graph, const Node& node) {
     e.lo = c.lo;
     e.hi = c.hi;
   }
+  GemmS8Args args = e.gemm_args();
+  args.taps = 1;
+  args.k = row;
+  e.bounded = gemm_s8_bounded(args);
   return e;
 }
 

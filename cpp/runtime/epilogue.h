@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "graph/graph.h"
+#include "kernels/gemm_s8.h"
 
 namespace taille {
 
@@ -15,6 +16,10 @@ struct Int8Epilogue {
   float lo = 0, hi = 0;
   bool out_f32 = false;
   uint8_t pad_byte = 0;  // the input's zero point
+  bool bounded = false;  // see gemm_s8_bounded
+
+  // gemm_s8's arguments but for rows, weights and buffers, for all columns.
+  GemmS8Args gemm_args() const;
 };
 
 Int8Epilogue int8_epilogue(const Graph& graph, const Node& node);

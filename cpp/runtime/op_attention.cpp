@@ -106,13 +106,13 @@ class MatMul final : public Operator {
     const int64_t count = product(lead);
     const int parts = worth_forking(
         config_, static_cast<double>(count * m) * static_cast<double>(n * k) / mac_rate(config_.isa, false));
-    const int64_t scratch = round_up(gemm_f32_packed_floats(n, k) * 4, 64);
+    const int64_t scratch = round_up(gemm_f32_packed_elements(n, k) * 4, 64);
     return {[=, this](const RunContext& c) {
               split(c.pool, count, 1, parts, [&](int64_t begin, int64_t end, int thread) {
                 auto* packed = reinterpret_cast<float*>(c.scratch + thread * scratch);
                 for (int64_t i = begin; i < end; ++i) {
                   const auto [oa, ob] = offsets(i, lead, sa, sb);
-                  gemm_f32_pack(c.in<float>(1) + ob * k * n, 1, n, n, k, packed);
+                  gemm_f32_pack(DType::f32, c.in<float>(1) + ob * k * n, 1, n, n, k, packed);
                   run(c.in<float>(0) + oa * m * k, packed, c.out<float>() + i * m * n, m, n, k);
                 }
               });

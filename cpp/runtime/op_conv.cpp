@@ -6,6 +6,7 @@
 #include "kernels/depthwise.h"
 #include "kernels/gemm_f32.h"
 #include "kernels/gemm_s8.h"
+#include "kernels/half.h"
 #include "runtime/conv_plan.h"
 #include "runtime/epilogue.h"
 
@@ -32,12 +33,14 @@ class ConvF32 final : public ConvBase {
   ConvF32(const Graph& g, const Node& node, const EngineConfig& config)
       : ConvBase(g, node, config), kernel_(select_kernel(gemm_f32_table(), config.isa)) {
     const int64_t depth = geo_.taps() * geo_.group_in();
-    group_floats_ = gemm_f32_packed_floats(geo_.group_out(), depth);
-    packed_ = Buffer(static_cast<size_t>(group_floats_ * geo_.groups) * sizeof(float));
-    const float* w = g.value(node.inputs[1]).constant->as<float>();
+    const Tensor& w = *g.value(node.inputs[1]).constant;
+    type_ = w.dtype;
+    const auto element = static_cast<int64_t>(size_of(type_));
+    group_bytes_ = gemm_f32_packed_elements(geo_.group_out(), depth) * element;
+    packed_ = Buffer(static_cast<size_t>(group_bytes_ * geo_.groups));
     for (int64_t i = 0; i < geo_.groups; ++i)
-      gemm_f32_pack(w + i * geo_.group_out() * depth, depth, 1, geo_.group_out(), depth,
-                    packed_.data<float>() + i * group_floats_);
+      gemm_f32_pack(type_, w.data.data() + i * geo_.group_out() * depth * element, depth, 1, geo_.group_out(), depth,
+                    packed_.data() + i * group_bytes_);
     if (node.has_input(2)) bias_ = g.value(node.inputs[2]).constant;
     pad_ = Buffer(static_cast<size_t>(geo_.group_in()) * sizeof(float));
     lo_ = static_cast<float>(node.attr<double>("lo"));
@@ -48,18 +51,21 @@ class ConvF32 final : public ConvBase {
 
   Planned plan(const NodeShapes& shapes) const override {
     auto plan = plan_conv(node_, geo_, shapes, config_, false);
-    return {[this, plan](const RunContext& c) { run(c, *plan); }, 0};
+    const int64_t scratch = gemm_f32_scratch_bytes(type_, geo_.taps() * geo_.group_in());
+    return {[this, plan, scratch](const RunContext& c) { run(c, *plan, scratch); }, scratch * config_.threads};
   }
 
  private:
   const KernelRow<GemmF32Args>& kernel_;
+  DType type_;  // of the weights
   Buffer packed_, pad_;
-  int64_t group_floats_ = 0;
+  int64_t group_bytes_ = 0;
   TensorPtr bias_;
   float lo_ = 0, hi_ = 0;
 
-  void run(const RunContext& c, const ConvPlan& plan) const {
+  void run(const RunContext& c, const ConvPlan& plan, int64_t scratch) const {
     GemmF32Args args{};
+    args.packed_type = type_;
     args.lda = geo_.in_channels;
     args.offsets = plan.offsets.empty() ? nullptr : plan.offsets.data();
     args.taps = geo_.taps();
@@ -69,8 +75,9 @@ class ConvF32 final : public ConvBase {
     args.residual_stride = args.ldc = geo_.out_channels;
     args.lo = lo_;
     args.hi = hi_;
-    for_blocks(c, plan, geo_.group_out(), [&](int64_t block, const GemmPartition::Part& p, int) {
+    for_blocks(c, plan, geo_.group_out(), [&](int64_t block, const GemmPartition::Part& p, int thread) {
       GemmF32Args part = args;
+      part.scratch = reinterpret_cast<float*>(c.scratch + thread * scratch);
       const int64_t row0 = block * plan.blocks.per_block * plan.blocks.pixels_out * geo_.out_channels;
       part.m_begin = p.m_begin;
       part.m_end = p.m_end;
@@ -79,7 +86,7 @@ class ConvF32 final : public ConvBase {
       for (int64_t g = 0; g < geo_.groups; ++g) {
         const int64_t column = g * geo_.group_out();
         part.a = c.in<float>(0) + block * plan.blocks.per_block * plan.blocks.image_elements + g * geo_.group_in();
-        part.packed = packed_.data<float>() + g * group_floats_;
+        part.packed = packed_.data() + g * group_bytes_;
         part.bias = bias_ ? bias_->as<float>() + column : nullptr;
         part.residual = residual_ ? c.in<float>(3) + row0 + column : nullptr;
         part.out = c.out<float>() + row0 + column;
@@ -121,7 +128,7 @@ class ConvS8 final : public ConvBase {
   int64_t group_bytes_ = 0;
 
   GemmS8Args shared_args(const ConvPlan& plan) const {
-    GemmS8Args args{};
+    GemmS8Args args = epilogue_.gemm_args();
     args.lda = geo_.in_channels;
     args.offsets = plan.offsets.empty() ? nullptr : plan.offsets.data();
     args.taps = geo_.taps();
@@ -129,10 +136,6 @@ class ConvS8 final : public ConvBase {
     args.k = geo_.group_in();
     args.n = geo_.group_out();
     args.residual_stride = args.ldc = geo_.out_channels;
-    args.residual_scale = epilogue_.residual_scale;
-    args.lo = epilogue_.lo;
-    args.hi = epilogue_.hi;
-    args.out_f32 = epilogue_.out_f32;
     return args;
   }
 
@@ -171,11 +174,21 @@ Buffer by_taps(const Tensor& w, int64_t channels, int64_t taps) {
   return out;
 }
 
+// The constant in float32.
+TensorPtr widened(TensorPtr w, Isa isa) {
+  if (!is_half(w->dtype)) return w;
+  auto out = std::make_shared<Tensor>(DType::f32, w->dims);
+  select_kernel(widen_table(), isa).run({w->data.data(), w->count(), w->dtype, out->as<float>()});
+  return out;
+}
+
 class DepthwiseF32 final : public ConvBase {
  public:
   DepthwiseF32(const Graph& g, const Node& node, const EngineConfig& config)
       : ConvBase(g, node, config), kernel_(select_kernel(depthwise_f32_table(), config.isa)) {
-    w_ = by_taps<float>(*g.value(node.inputs[1]).constant, geo_.in_channels, geo_.taps());
+    // Few and read for every pixel: 16-bit ones are widened here.
+    const TensorPtr w = widened(g.value(node.inputs[1]).constant, config.isa);
+    w_ = by_taps<float>(*w, geo_.in_channels, geo_.taps());
     if (node.has_input(2)) bias_ = g.value(node.inputs[2]).constant;
     pad_ = Buffer(static_cast<size_t>(geo_.in_channels) * sizeof(float));
   }

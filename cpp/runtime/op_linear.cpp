@@ -1,4 +1,4 @@
-// Linear layers: one matrix product over all leading dimensions.
+// Linear layers: one matrix product over all leading dimensions. Weights of 16 bits stay so in memory.
 #include <cmath>
 
 #include "kernels/gemm_f32.h"
@@ -15,13 +15,13 @@ class LinearF32 final : public Operator {
  public:
   LinearF32(const Graph& g, const Node& node, const EngineConfig& config)
       : config_(config), kernel_(select_kernel(gemm_f32_table(), config.isa)) {
-    weight_ = g.value(node.inputs[1]).constant;
-    n_ = weight_->dims[0];
-    k_ = weight_->dims[1];
-    packed_ = Buffer(static_cast<size_t>(gemm_f32_packed_floats(n_, k_)) * sizeof(float));
-    gemm_f32_pack(weight_->as<float>(), k_, 1, n_, k_, packed_.data<float>());
+    const Tensor& weight = *g.value(node.inputs[1]).constant;
+    type_ = weight.dtype;
+    n_ = weight.dims[0];
+    k_ = weight.dims[1];
+    packed_ = Buffer(static_cast<size_t>(gemm_f32_packed_elements(n_, k_)) * size_of(type_));
+    gemm_f32_pack(type_, weight.data.data(), k_, 1, n_, k_, packed_.data());
     if (node.has_input(2)) bias_ = g.value(node.inputs[2]).constant;
-    weight_.reset();  // only the packed form is used from here on
     residual_ = node.has_input(3);
     lo_ = static_cast<float>(node.attr<double>("lo"));
     hi_ = static_cast<float>(node.attr<double>("hi"));
@@ -33,26 +33,29 @@ class LinearF32 final : public Operator {
     const int64_t m = product(shapes.output) / std::max<int64_t>(1, n_);
     const double macs = static_cast<double>(m * n_) * static_cast<double>(k_);
     const int parts = worth_forking(config_, macs / mac_rate(config_.isa, false));
-    const GemmPartition how = partition_gemm(m, n_, m * k_ * 4, n_ * k_ * 4, parts);
-    return {[this, m, how](const RunContext& c) { run(c, m, how); }, 0};
+    const GemmPartition how = partition_gemm(m, n_, m * k_ * 4, n_ * k_ * static_cast<int64_t>(size_of(type_)), parts);
+    const int64_t scratch = m > kGemmF32DirectRows ? gemm_f32_scratch_bytes(type_, k_) : 0;
+    return {[this, m, how, scratch](const RunContext& c) { run(c, m, how, scratch); }, scratch * config_.threads};
   }
 
  private:
   EngineConfig config_;
   const KernelRow<GemmF32Args>& kernel_;
-  TensorPtr weight_, bias_;
+  TensorPtr bias_;
+  DType type_ = DType::f32;  // of the weights
   Buffer packed_;
   int64_t n_ = 0, k_ = 0;
   bool residual_ = false;
   float lo_ = 0, hi_ = 0;
 
-  void run(const RunContext& c, int64_t m, const GemmPartition& how) const {
+  void run(const RunContext& c, int64_t m, const GemmPartition& how, int64_t scratch) const {
     GemmF32Args args{};
     args.a = c.in<float>(0);
     args.lda = k_;
     args.taps = 1;
     args.k = k_;
-    args.packed = packed_.data<float>();
+    args.packed = packed_.data();
+    args.packed_type = type_;
     args.n = n_;
     args.bias = bias_ ? bias_->as<float>() : nullptr;
     args.residual = residual_ ? c.in<float>(3) : nullptr;
@@ -61,8 +64,9 @@ class LinearF32 final : public Operator {
     args.hi = hi_;
     args.out = c.out<float>();
     args.ldc = n_;
-    for_parts(c.pool, how, m, n_, [&](const GemmPartition::Part& p, int) {
+    for_parts(c.pool, how, m, n_, [&](const GemmPartition::Part& p, int thread) {
       GemmF32Args part = args;
+      part.scratch = reinterpret_cast<float*>(c.scratch + thread * scratch);
       part.m_begin = p.m_begin;
       part.m_end = p.m_end;
       part.n_begin = p.n_begin;
@@ -104,24 +108,16 @@ class LinearS8 final : public Operator {
   bool residual_ = false;
 
   void run(const RunContext& c, int64_t m, const GemmPartition& how, int64_t scratch) const {
-    GemmS8Args args{};
+    GemmS8Args args = epilogue_.gemm_args();
     args.a = c.in<uint8_t>(0);
     args.lda = k_;
     args.taps = 1;
     args.k = k_;
     args.packed = packed_.data<int8_t>();
-    args.n = n_;
-    args.offset = epilogue_.offset.data();
-    args.scale = epilogue_.scale.data();
-    args.bias = epilogue_.bias.data();
     args.residual = residual_ ? c.inputs[3] : nullptr;
     args.residual_stride = n_;
-    args.residual_scale = epilogue_.residual_scale;
-    args.lo = epilogue_.lo;
-    args.hi = epilogue_.hi;
     args.out = c.output;
     args.ldc = n_;
-    args.out_f32 = epilogue_.out_f32;
     for_parts(c.pool, how, m, n_, [&](const GemmPartition::Part& p, int thread) {
       GemmS8Args part = args;
       part.m_begin = p.m_begin;

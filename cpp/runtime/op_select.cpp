@@ -2,6 +2,8 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "base/half.h"
+#include "kernels/half.h"
 #include "kernels/movement.h"
 #include "runtime/broadcast.h"
 #include "runtime/operator.h"
@@ -12,7 +14,8 @@ namespace {
 
 class Embedding final : public Operator {
  public:
-  Embedding(const Graph& g, const Node& node) : name_(node.name), rows_(0), width_(0) {
+  Embedding(const Graph& g, const Node& node, Isa isa)
+      : name_(node.name), type_(g.value(node.inputs[0]).dtype), widen_(select_kernel(widen_table(), isa)) {
     const Shape& table = g.value(node.inputs[0]).shape;
     check(table[0].is_constant() && table[1].is_constant(), "embedding '", name_,
           "': the table has dynamic dimensions");
@@ -23,9 +26,7 @@ class Embedding final : public Operator {
   Planned plan(const NodeShapes& shapes) const override {
     const int64_t count = product(shapes.inputs[1]);
     return {[this, count](const RunContext& c) {
-              int64_t bad = -1;
-              select_kernel(embedding_table(), Isa::portable)
-                  .run({c.inputs[0], rows_, width_ * 4, c.in<int64_t>(1), count, c.output, &bad});
+              const int64_t bad = is_half(type_) ? widen_rows(c, count) : copy_rows(c, count);
               check(bad < 0, "embedding '", name_, "': id ", bad < 0 ? 0 : c.in<int64_t>(1)[bad], " at position ", bad,
                     " is outside [0, ", rows_, ")");
             },
@@ -34,7 +35,25 @@ class Embedding final : public Operator {
 
  private:
   std::string name_;
-  int64_t rows_, width_;
+  DType type_;  // of the table
+  const KernelRow<WidenArgs>& widen_;
+  int64_t rows_ = 0, width_ = 0;
+
+  // Both give the position of the first id outside the table, or -1.
+  int64_t copy_rows(const RunContext& c, int64_t count) const {
+    int64_t bad = -1;
+    select_kernel(embedding_table(), Isa::portable)
+        .run({c.inputs[0], rows_, width_ * 4, c.in<int64_t>(1), count, c.output, &bad});
+    return bad;
+  }
+  int64_t widen_rows(const RunContext& c, int64_t count) const {
+    for (int64_t i = 0; i < count; ++i) {
+      const int64_t id = c.in<int64_t>(1)[i];
+      if (id < 0 || id >= rows_) return i;
+      widen_.run({c.in<F16>(0) + id * width_, width_, type_, c.out<float>() + i * width_});
+    }
+    return -1;
+  }
 };
 
 void copy_element(size_t size, const uint8_t* in, uint8_t* out) {
@@ -147,8 +166,8 @@ class Full final : public Operator {
 
 }  // namespace
 
-OperatorPtr make_select(const Graph& g, const Node& node, const EngineConfig&) {
-  if (node.op == "embedding") return std::make_unique<Embedding>(g, node);
+OperatorPtr make_select(const Graph& g, const Node& node, const EngineConfig& config) {
+  if (node.op == "embedding") return std::make_unique<Embedding>(g, node, config.isa);
   if (node.op == "gather") return std::make_unique<Gather>(g, node);
   if (node.op == "index") return std::make_unique<Index>(g, node);
   if (node.op == "arange") return std::make_unique<Arange>(node);

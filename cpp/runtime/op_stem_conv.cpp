@@ -123,20 +123,12 @@ class StemConvS8 final : public Operator {
   }
 
   GemmS8Args shared_args(const StemPlan& p) const {
-    GemmS8Args args{};
+    GemmS8Args args = epilogue_.gemm_args();
     args.offsets = p.conv.offsets.data();
     args.taps = geo_.kernel_h;
     args.k = geo_.kernel_w * geo_.in_channels;
     args.packed = packed_.data<int8_t>();
-    args.n = geo_.out_channels;
-    args.offset = epilogue_.offset.data();
-    args.scale = epilogue_.scale.data();
-    args.bias = epilogue_.bias.data();
     args.residual_stride = args.ldc = geo_.out_channels;
-    args.residual_scale = epilogue_.residual_scale;
-    args.lo = epilogue_.lo;
-    args.hi = epilogue_.hi;
-    args.out_f32 = epilogue_.out_f32;
     return args;
   }
 };

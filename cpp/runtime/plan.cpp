@@ -33,26 +33,36 @@ class Planner {
   const std::vector<OperatorPtr>& operators_;
   const SymbolValues& symbols_;
   Plan plan_;
-  std::vector<ValueId> root_;      // the value whose memory a value shares
+  std::vector<ValueId> root_;      // a value whose memory a value shares; itself where it has its own
   std::vector<int32_t> last_use_;  // of a root
 
   static size_t at(ValueId v) { return static_cast<size_t>(v); }
-  ValueId root(ValueId v) const { return root_[at(v)]; }
+  ValueId root(ValueId v) {
+    while (root_[at(v)] != v) v = root_[at(v)] = root_[at(root_[at(v)])];  // halves the way for the next
+    return v;
+  }
 
   int64_t bytes(ValueId v) const {
     int64_t n = static_cast<int64_t>(size_of(g_.value(v).dtype));
     for (int64_t d : plan_.dims[at(v)])
-      check(!__builtin_mul_overflow(n, d, &n) && n <= kMaxBytes, "'", g_.value(v).name,
-            "' is too large: ", text_of(Shape(plan_.dims[at(v)].begin(), plan_.dims[at(v)].end())));
+      if (__builtin_mul_overflow(n, d, &n) || n > kMaxBytes) refuse(v, "is too large: ", "");
     return n;
   }
 
+  // Apart from the tests that lead here: a text for every dimension of every value is most of a plan's time.
+  [[noreturn]] void refuse(ValueId v, const char* before, const char* after) const {
+    const Dims& dims = plan_.dims[at(v)];
+    throw std::invalid_argument(
+        concat("'", g_.value(v).name, "' ", before, text_of(Shape(dims.begin(), dims.end())), after));
+  }
+
   void evaluate_shapes() {
+    plan_.dims.reserve(g_.values.size());
     for (const Value& v : g_.values) {
       plan_.dims.push_back(evaluate(v.shape, symbols_));
       for (int64_t d : plan_.dims.back())
-        check(d >= 0, "'", v.name, "' would have shape ",
-              text_of(Shape(plan_.dims.back().begin(), plan_.dims.back().end())), "; the inputs are too small");
+        if (d < 0)
+          refuse(static_cast<ValueId>(plan_.dims.size() - 1), "would have shape ", "; the inputs are too small");
     }
   }
 
@@ -76,8 +86,7 @@ class Planner {
       const ValueId from = root(node.inputs[0]), to = node.output;
       if (g_.is_constant(from) || pinned[at(from)] || last[at(from)] != static_cast<int32_t>(n)) continue;
       if (bytes(node.inputs[0]) != bytes(to)) continue;
-      for (ValueId& r : root_)
-        if (r == to) r = from;
+      root_[at(to)] = from;
       last[at(from)] = last[at(to)];
     }
     last_use_ = std::move(last);
@@ -108,7 +117,7 @@ class Planner {
     plan_.scratch_offset = place_blocks(blocks);
     for (size_t b = 0; b < blocks.size(); ++b) plan_.slots[at(owners[b])] = {Slot::Kind::arena, blocks[b].offset};
     for (size_t v = 0; v < g_.values.size(); ++v)
-      if (root_[v] != static_cast<ValueId>(v)) plan_.slots[v] = plan_.slots[at(root_[v])];
+      if (root_[v] != static_cast<ValueId>(v)) plan_.slots[v] = plan_.slots[at(root(static_cast<ValueId>(v)))];
   }
 
   void make_steps() {
@@ -136,21 +145,30 @@ int64_t place_blocks(std::vector<Block>& blocks) {
   std::vector<size_t> order(blocks.size());
   std::iota(order.begin(), order.end(), size_t{0});
   std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return blocks[a].bytes > blocks[b].bytes; });
-  std::vector<size_t> placed;  // by offset
+  // Two blocks live at the same time where one of them is alive at the other's first step, so only first steps count.
+  // alive[s]: the placed blocks that are alive at the s-th of them.
+  std::vector<int32_t> steps;
+  for (const Block& b : blocks) steps.push_back(b.first);
+  std::ranges::sort(steps);
+  steps.erase(std::ranges::unique(steps).begin(), steps.end());
+  std::vector<std::vector<size_t>> alive(steps.size());
+  std::vector<size_t> near;  // the placed blocks that this one must not touch, by offset
   int64_t total = 0;
   for (size_t i : order) {
     Block& block = blocks[i];
+    const auto begin = static_cast<size_t>(std::ranges::lower_bound(steps, block.first) - steps.begin());
+    const auto end = static_cast<size_t>(std::ranges::upper_bound(steps, block.last) - steps.begin());
+    near.clear();
+    for (size_t s = begin; s < end; ++s) near.insert(near.end(), alive[s].begin(), alive[s].end());
+    std::ranges::sort(near, {}, [&](size_t p) { return std::pair(blocks[p].offset, p); });
+    near.erase(std::ranges::unique(near).begin(), near.end());
     int64_t offset = 0;
-    for (size_t p : placed) {
-      const Block& other = blocks[p];
-      if (other.last < block.first || block.last < other.first) continue;
-      if (other.offset >= offset + block.bytes) break;
-      offset = std::max(offset, other.offset + other.bytes);
+    for (size_t p : near) {
+      if (blocks[p].offset >= offset + block.bytes) break;
+      offset = std::max(offset, blocks[p].offset + blocks[p].bytes);
     }
     block.offset = offset;
-    placed.insert(std::upper_bound(placed.begin(), placed.end(), i,
-                                   [&](size_t a, size_t b) { return blocks[a].offset < blocks[b].offset; }),
-                  i);
+    for (size_t s = begin; s < end; ++s) alive[s].push_back(i);
     total = std::max(total, offset + block.bytes);
   }
   return total;

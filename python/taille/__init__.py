@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from taille import kernels
     from taille.compilation import compile_model
     from taille.compiled import CompiledModel, load
     from taille.errors import ArtefactError, CaptureError, Error, IsaError
@@ -30,6 +31,7 @@ __all__ = [
     "TensorSpec",
     "TorchModel",
     "compile_model",
+    "kernels",
     "load",
     "quantize_model",
 ]
@@ -52,6 +54,8 @@ _MODULES = {
 
 def __getattr__(name: str) -> Any:
     """Import the module that holds `name` (PEP 562)."""
+    if name == "kernels":
+        return importlib.import_module("taille.kernels")
     if name not in _MODULES:
         raise AttributeError(f"module 'taille' has no attribute {name!r}")
     value = getattr(importlib.import_module(f"taille.{_MODULES[name]}"), name)

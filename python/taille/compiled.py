@@ -41,6 +41,11 @@ class CompiledModel(BaseMLModel):
     """A native graph with its kernels chosen and weights packed. Made by `compile_model` and `load`.
 
     One model may be called from several threads at once; `predict` releases the interpreter lock.
+
+    Shapes may vary from call to call. A shape is planned at its first call and known at the next; the plans of the last
+    32 shapes are kept. Memory stays bounded whatever comes: the weights; one arena for each `predict` that runs at the
+    same time as others, as large as its largest shape so far needed; and those plans, some 60 kB each for BERT-base
+    (a convolution's holds 4 bytes for each tap of each output pixel of one image).
     """
 
     def __init__(self, graph: _native.Graph, metadata: dict[str, Any], *, threads: int | None = None, streams: int = 1):

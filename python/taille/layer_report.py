@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
@@ -19,10 +20,10 @@ class NodeReport:
 
     Attributes:
         name: the module path it came from.   op: the graph's op.
-        precision: "int8" (a layer or attention on int8 products), "uint8" (on the bytes between such), else the dtype
-            of its output.
+        precision: "int8" (a layer or attention on int8 products), "float16" or "bfloat16" (on such weights, computed in
+            float32), "uint8" (on the bytes between int8 layers), else the dtype of its output.
         why: the reason where it was left alone, else "".
-        weight_sqnr_db: of the weights; None for a node without int8 weights.
+        weight_sqnr_db: of the weights; None for a node without int8 or 16-bit weights.
         layer_sqnr_db: of the output if this layer alone is int8, on exact inputs, before residual and clamp; None
             where it was not measured.
         output_sqnr_db: of the output in the quantised network, errors of earlier nodes included; None where it was not
@@ -81,6 +82,11 @@ class LayerReport:
         """The int8 layers, the one that loses most alone first; empty where that was not measured."""
         measured = [r for r in self.rows if r.layer_sqnr_db is not None]
         return tuple(sorted(measured, key=lambda r: r.layer_sqnr_db or 0.0))
+
+    def counts(self) -> str:
+        """How many nodes there are of each precision, as text."""
+        counts = Counter(r.precision for r in self.rows)
+        return ", ".join(f"{n} nodes {precision}" for precision, n in counts.items())
 
     def cells(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
         """The report as text for a table: the titles, and a row of cells per node."""

@@ -1,4 +1,4 @@
-"""What `quantize_model` gives: a native int8 graph with its report, and the model it came from."""
+"""What `quantize_model` gives: a native graph with its report, and the model it came from."""
 
 from __future__ import annotations
 
@@ -81,5 +81,4 @@ class QuantizedModel(BaseMLModel):
         return _native.save_artefact(str(path), self.graph, json.dumps(self._metadata))
 
     def __repr__(self) -> str:
-        int8 = sum(r.precision == "int8" for r in self.report)
-        return f"<QuantizedModel {self._metadata.get('name')}: {int8} of {len(self.report)} nodes int8>"
+        return f"<QuantizedModel {self._metadata.get('name')}: {self.report.counts()}>"

@@ -2,15 +2,16 @@
 
 from typing import Any
 
-from numpy import float32, int8, int32, int64, uint8
+from numpy import float32, int8, int32, int64, uint8, uint16
 from numpy.typing import NDArray
 
 def list_kernels() -> list[tuple[str, str, str]]: ...
 def multiply_chain(links: int) -> float: ...
-def gemm_f32_pack(w: NDArray[float32], out: NDArray[float32] | None = None) -> NDArray[float32]: ...
+def gemm_f32_pack(w: NDArray[Any], out: NDArray[Any] | None = None) -> NDArray[Any]: ...
+def gemm_f32_scratch_floats(packed: NDArray[Any], k_total: int) -> int: ...
 def gemm_f32(
     a: NDArray[float32],
-    packed: NDArray[float32],
+    packed: NDArray[Any],
     n: int,
     *,
     variant: str,
@@ -23,6 +24,7 @@ def gemm_f32(
     hi: float = ...,
     rows: tuple[int, int] | None = None,
     columns: tuple[int, int] | None = None,
+    scratch: NDArray[float32] | None = None,
     out: NDArray[float32] | None = None,
 ) -> NDArray[float32]: ...
 def depthwise_f32(
@@ -120,6 +122,7 @@ def gemm_s8(
     residual_scale: float = 1.0,
     lo: float = 0.0,
     hi: float = 255.0,
+    may_be_bounded: bool = True,
     out_f32: bool = False,
     m_range: tuple[int, int] | None = None,
     n_range: tuple[int, int] | None = None,
@@ -127,6 +130,8 @@ def gemm_s8(
     scratch: NDArray[uint8] | None = None,
     repeats: int = 1,
 ) -> NDArray[Any]: ...
+def widen(x: NDArray[uint16], dtype: str, *, variant: str, out: NDArray[float32] | None = None) -> NDArray[float32]: ...
+def narrow(x: NDArray[float32], dtype: str, *, variant: str, out: NDArray[uint16] | None = None) -> NDArray[uint16]: ...
 def depthwise_s8_scratch_bytes(kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]) -> int: ...
 def depthwise_s8(
     a: NDArray[uint8],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -116,20 +117,20 @@ def gemm_s8() -> Iterator[Case]:
 
 
 def gemm_f32() -> Iterator[Case]:
-    """float32 products with bias and ReLU."""
+    """float32 products with bias and ReLU, on weights of 32 and of 16 bits."""
     rng = np.random.default_rng(0)
-    for shape, (m, n, k) in GEMM.items():
+    for (shape, (m, n, k)), dtype in itertools.product(GEMM.items(), (np.float32, np.float16)):
         a = aligned(rng.standard_normal((m, k), dtype=np.float32))
-        packed = aligned(KERNELS.gemm_f32_pack(rng.standard_normal((n, k), dtype=np.float32)))
+        packed = aligned(KERNELS.gemm_f32_pack(rng.standard_normal((n, k), dtype=np.float32).astype(dtype)))
         bias, out = np.zeros(n, np.float32), aligned(np.zeros((m, n), np.float32))
+        scratch = aligned(np.zeros(KERNELS.gemm_f32_scratch_floats(packed, k), np.float32))
+        fixed: Any = {"bias": bias, "lo": 0.0, "out": out, "scratch": scratch}
 
-        def run(
-            variant: str, repeats: int, a: Array = a, packed: Array = packed, bias: Array = bias, out: Array = out
-        ) -> None:
+        def run(variant: str, repeats: int, a: Array = a, packed: Array = packed, fixed: Any = fixed) -> None:
             for _ in range(repeats):
-                KERNELS.gemm_f32(a, packed, bias.size, variant=variant, bias=bias, lo=0.0, out=out)
+                KERNELS.gemm_f32(a, packed, fixed["bias"].size, variant=variant, **fixed)
 
-        yield shape, m * n * k, run
+        yield shape if dtype is np.float32 else f"{shape}, float16", m * n * k, run
 
 
 def depthwise_s8() -> Iterator[Case]:

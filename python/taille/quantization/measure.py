@@ -11,6 +11,7 @@ import numpy as np
 from taille.batches import Arrays
 from taille.layer_report import LayerReport, NodeReport, SmoothReport
 from taille.quantization.calibration import Samples
+from taille.quantization.options import HALF_PRECISIONS
 
 if TYPE_CHECKING:
     from taille import _native
@@ -46,7 +47,7 @@ def describe(
     for node in quantized.nodes:
         name = node["name"]
         layer = known.get(name, {"precision": node["dtype"], "why": "", "weight_sqnr_db": None})
-        has_weights = layer["precision"] == "int8" and after[name] > 0
+        has_weights = layer["precision"] in ("int8", *HALF_PRECISIONS) and after[name] > 0
         rows.append(
             NodeReport(
                 name, node["op"], layer["precision"], layer["why"], layer["weight_sqnr_db"] if has_weights else None,
@@ -69,7 +70,8 @@ def constant_bytes(graph: _native.Graph) -> dict[str, int]:
                 continue
             name, dtype, shape = graph.value(value)
             if name not in inputs:
-                total += math.prod(int(d) for d in shape) * np.dtype(dtype).itemsize
+                size = 2 if dtype in HALF_PRECISIONS else np.dtype(dtype).itemsize  # numpy has no bfloat16
+                total += math.prod(int(d) for d in shape) * size
         found[node["name"]] = total
     return found
 

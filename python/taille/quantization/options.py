@@ -8,9 +8,10 @@ from typing import Any
 
 from taille.quantization.ignore import Ignored, text_of
 
-__all__ = ["Options", "Progress"]
+__all__ = ["HALF_PRECISIONS", "Options", "Progress"]
 
-PRECISIONS = ("int8", "mixed")
+HALF_PRECISIONS = ("float16", "bfloat16")
+PRECISIONS = ("int8", *HALF_PRECISIONS, "mixed")
 CALIBRATORS = ("minmax", "percentile", "entropy", "mse")
 CLIPPINGS = ("mse", "none")
 SMOOTHING = 0.5  # alpha of `smooth=True`; the paper's default
@@ -58,11 +59,13 @@ class Options:
         return SMOOTHING if self.smooth is True else float(self.smooth)
 
     def step(self, samples: int) -> dict[str, Any]:
-        """What the recipe records: JSON-compatible; `samples` is how many there were."""
-        return {
-            "step": "quantize", "precision": self.precision, "calibrator": self.calibrator,
-            "calibration_samples": samples, "weight_clipping": self.weight_clipping,
-            "bias_correction": self.bias_correction, "smooth": self.alpha, "ignore": [text_of(i) for i in self.ignore],
+        """What the recipe records of that which was used: JSON-compatible; `samples` is how many there were."""
+        common = {"step": "quantize", "precision": self.precision, "ignore": [text_of(i) for i in self.ignore]}
+        if self.precision in HALF_PRECISIONS:
+            return common
+        return common | {
+            "calibrator": self.calibrator, "calibration_samples": samples, "weight_clipping": self.weight_clipping,
+            "bias_correction": self.bias_correction, "smooth": self.alpha,
         }  # fmt: skip
 
 

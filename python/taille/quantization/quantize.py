@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from taille.arrays import Array
 from taille.batches import wanted_batch
 from taille.compilation import provenance
 from taille.compiled import CompiledModel
@@ -16,7 +15,8 @@ from taille.quantization.calibration import Samples
 from taille.quantization.ignore import Ignored, ignored_nodes
 from taille.quantization.measure import Columns, describe, measure
 from taille.quantization.mixed import BATCH, DEFAULT_DROP, SAMPLES, Choice, choose
-from taille.quantization.options import Options, Progress
+from taille.quantization.options import HALF_PRECISIONS, Options, Progress
+from taille.quantization.prepare import Prepared, prepare
 from taille.quantized import QuantizedModel
 
 if TYPE_CHECKING:
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["quantize_model"]
 
 log = logging.getLogger(__name__)
-
-PERCENTILE = 99.99  # of the values; what the calibrator "percentile" keeps
 
 
 def quantize_model(
@@ -44,16 +42,24 @@ def quantize_model(
     measure_layers: bool = False,
     progress: Progress | None = None,
 ) -> QuantizedModel:
-    """Quantise a model after training: int8 weights per output channel, uint8 activations per tensor.
+    """Quantise a model after training.
 
-    The float32 graph runs over the calibration data in the native executor with streaming statistics, so memory does
-    not grow with the number of samples.
+    "int8": weights in int8 per output channel, activations in uint8 per tensor. The float32 graph runs over the
+    calibration data in the native executor with streaming statistics, so memory does not grow with the number of
+    samples.
+
+    "mixed": int8, but some layers stay float32, chosen by measured sensitivity so that the quality falls by
+    `max_accuracy_drop` at most. Every fourth sample is then kept from calibration, to measure on.
+
+    "float16", "bfloat16": the weights of linear layers, convolutions and embeddings are stored in 16 bits, in the file
+    and in memory, and computed with in float32. Results are those of the float32 model with its weights rounded: to 11
+    significant bits by float16 (up to 65504), to 8 by bfloat16. Needs no calibration data; what follows about
+    calibration, clipping, biases and smoothing does not apply.
 
     Args:
-        model: a `TorchModel` with `calibration_data`. The data is iterated once, and once more for each of
-            `bias_correction`, `smooth`, "mixed" and `measure_layers`.
-        precision: "int8", or "mixed": some layers stay float32, chosen by measured sensitivity so that the quality
-            falls by `max_accuracy_drop` at most. Every fourth sample is then kept from calibration, to measure on.
+        model: a `TorchModel`; for int8 and mixed with `calibration_data`. The data is iterated once, and once more for
+            each of `bias_correction`, `smooth`, "mixed" and `measure_layers`.
+        precision: "int8", "mixed", "float16" or "bfloat16".
         calibration_samples: how many samples (not batches) of the calibration data to use at most.
         calibrator: how ranges are chosen: "minmax"; "percentile" (99.99 %, cuts rare outliers off); "entropy" (least
             Kullback-Leibler divergence; Migacz 2017); "mse" (least mean squared error). All come from one pass.
@@ -76,7 +82,7 @@ def quantize_model(
         TypeError: `model` is not a TorchModel, or the calibration data gives something that is no batch.
         ValueError: an unknown or unfitting option, an entry of `ignore` that matches no node, calibration data
             that is missing, empty, of another shape, or cannot be iterated as often as needed, a NaN or infinite
-            weight.
+            weight, a weight beyond float16's range.
         taille.CaptureError: the model has ops that are not supported; the message lists all of them.
     """
     options = Options(precision, calibration_samples, calibrator, weight_clipping, bias_correction, smooth, ignore,
@@ -88,82 +94,67 @@ def quantize_model(
 
     if not isinstance(model, TorchModel):
         raise TypeError(f"quantize_model takes a TorchModel, not {type(model).__name__}; quantise before compiling")
-    if model.calibration_data is None:
-        raise ValueError(
-            f"{precision} needs calibration data: taille.TorchModel(..., calibration_data=batches), where each batch "
-            f"holds {wanted_batch(model.input_spec)}"
-        )
+    check_data(model, precision, measure_layers)
     captured = capture(model)
     graph, _ = _native.optimize(captured.graph)
     ignored = ignored_nodes(graph, model.module, ignore)
     samples = Samples(model, captured.limits, calibration_samples, hold_out=precision == "mixed", progress=progress)
-    work = prepare(graph, ignored, options, samples)
     source = {**provenance(model), "limits": captured.limits}
-    choice = mixed(work, samples, model, source) if precision == "mixed" else None
-    quantized, layers = work.quantize(choice.kept if choice else ())
-    if choice:
-        explain(layers, choice)
-    columns: Columns = measure(work.exact, quantized, samples) if measure_layers else {}
-    report = describe(work.exact, quantized, layers, work.sites, columns)
-    step = options.step(samples.count) | ({"mixed": choice.record()} if choice else {})
+    if precision in HALF_PRECISIONS:
+        done = to_half(graph, ignored, options)
+    else:
+        done = to_int8(prepare(graph, ignored, options, samples), samples, model, source)
+    columns: Columns = measure(done.exact, done.quantized, samples) if measure_layers else {}
+    report = describe(done.exact, done.quantized, done.layers, done.sites, columns)
     left_alone = {r.name: r.why for r in report if r.why}
-    metadata = {**source, "recipe": [*source["recipe"], step], "left_alone": left_alone}
-    log.info("quantised %s on %d samples: %d of %d nodes int8", model.name, samples.count,
-             sum(r.precision == "int8" for r in report), len(report))  # fmt: skip
-    return QuantizedModel(quantized, metadata, report, model)
+    metadata = {**source, "recipe": [*source["recipe"], done.step], "left_alone": left_alone}
+    log.info("quantised %s: %s", model.name, report.counts())
+    return QuantizedModel(done.quantized, metadata, report, model)
+
+
+def check_data(model: TorchModel, precision: str, measure_layers: bool) -> None:
+    """Raise a ValueError where calibration data is needed and there is none."""
+    if model.calibration_data is None and (measure_layers or precision not in HALF_PRECISIONS):
+        raise ValueError(
+            f"{'measure_layers' if precision in HALF_PRECISIONS else precision} needs calibration data: "
+            f"taille.TorchModel(..., calibration_data=batches), where each batch holds {wanted_batch(model.input_spec)}"
+        )
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """A float32 graph with all that is needed to quantise it, in any choice of layers.
+class Done:
+    """A graph before and after.
 
     Attributes:
-        exact: optimised, and smoothed where that was asked for.
-        ranges: of its values.
-        sites: what SmoothQuant did.
-        ignored: names of nodes that stay float32 by request.
-        options: what the user asked for.
-        mean_errors: of each layer's channels if it is int8, where biases are to be corrected. They were measured for
-            each layer alone, so they hold whichever layers are int8.
+        exact: in float32.   quantized: what was made of it.
+        layers: what the native passes said of each layer.   sites: what SmoothQuant did.
+        step: what the recipe records.
     """
 
     exact: _native.Graph
-    ranges: dict[str, tuple[float, float]]
+    quantized: _native.Graph
+    layers: list[dict[str, Any]]
     sites: list[dict[str, Any]]
-    ignored: list[str]
-    options: Options
-    mean_errors: dict[str, Array]
-
-    def quantize(self, kept: Sequence[str] = ()) -> tuple[_native.Graph, list[dict[str, Any]]]:
-        """The int8 graph and a row per layer, with these layers kept in float32 besides those ignored."""
-        from taille import _native
-
-        ignore = sorted({*self.ignored, *kept})
-        graph, layers = _native.quantize(self.exact, self.ranges, ignore, self.options.weight_clipping)
-        int8 = {row["name"] for row in layers if row["precision"] == "int8"}
-        return _native.correct_bias(graph, {n: e for n, e in self.mean_errors.items() if n in int8}), layers
+    step: dict[str, Any]
 
 
-def prepare(graph: _native.Graph, ignored: list[str], options: Options, samples: Samples) -> Prepared:
-    """Calibrate; smooth, which changes the ranges, so calibrate again; measure what biases are to be corrected by."""
+def to_half(graph: _native.Graph, ignored: Sequence[str], options: Options) -> Done:
+    """Store weights in 16 bits."""
     from taille import _native
 
-    calibrator = _native.Calibrator(graph)
-    samples.feed("calibrating", calibrator.run)
-    sites: list[dict[str, Any]] = []
-    if options.alpha is not None:
-        graph, sites = _native.smooth(graph, calibrator.channel_maxima(), options.alpha)
-    if any(site["into"] for site in sites):
-        calibrator = _native.Calibrator(graph)
-        samples.feed("calibrating smoothed", calibrator.run)
-    ranges = calibrator.ranges(options.calibrator, PERCENTILE)
-    work = Prepared(graph, ranges, sites, ignored, options, {})
-    if not options.bias_correction:
-        return work
-    errors = _native.LayerErrors(graph, work.quantize()[0])
-    samples.feed("measuring biases", errors.run)
-    found = {name: layer["mean_error"] for name, layer in errors.layers().items()}
-    return replace(work, mean_errors={name: error for name, error in found.items() if error.size})
+    nodes = [name for name in _native.half_candidates(graph) if name not in ignored]
+    half, layers = _native.half_weights(graph, options.precision, nodes)
+    return Done(graph, half, layers, [], options.step(0))
+
+
+def to_int8(work: Prepared, samples: Samples, model: TorchModel, metadata: dict[str, Any]) -> Done:
+    """Make all layers int8, or those that mixed precision chooses."""
+    choice = mixed(work, samples, model, metadata) if work.options.precision == "mixed" else None
+    quantized, layers = work.quantize(choice.kept if choice else ())
+    if choice:
+        explain(layers, choice)
+    step = work.options.step(samples.count) | ({"mixed": choice.record()} if choice else {})
+    return Done(work.exact, quantized, layers, work.sites, step)
 
 
 def mixed(work: Prepared, samples: Samples, model: TorchModel, metadata: dict[str, Any]) -> Choice:

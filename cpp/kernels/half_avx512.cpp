@@ -1,0 +1,10 @@
+#include "kernels/vec16_avx512.h"
+// The vocabulary comes first.
+#include "kernels/half_impl.h"
+
+namespace taille {
+
+void widen_avx512(const WidenArgs& g) { widen_run(g); }
+void narrow_avx512(const NarrowArgs& g) { narrow_run(g); }
+
+}  // namespace taille
