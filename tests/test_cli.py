@@ -92,6 +92,20 @@ def test_quantize_says_what_became_of_every_node(folder):
         assert words in text
 
 
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+def test_quantize_to_half(folder, precision):
+    options = ["--precision", precision, "--ignore", "linear", "--json"]
+    found = parsed("quantize", "nets.py:small", "-o", "h.safetensors", *options, cwd=folder)
+    assert found["recipe"][-1] == {"step": "quantize", "precision": precision, "ignore": ["linear"]}
+    assert {n["op"]: n["precision"] for n in found["report"]["nodes"]}["conv2d"] == precision
+    assert [n["op"] for n in found["left_float32"]] == ["linear"]
+
+
+def test_compile_to_mixed(folder):
+    facts = parsed("compile", "nets.py:small", "mixed.safetensors", "--precision", "mixed", "--json", cwd=folder)
+    assert (facts["precision"], facts["left_float32"]) == ("mixed", [])
+
+
 def test_quantize_mixed(folder):
     options = ["--precision", "mixed", "--max-accuracy-drop", 0, "--smooth", "off", "--json"]
     found = parsed("quantize", "nets.py:small", "-o", "m.safetensors", *options, cwd=folder)

@@ -14,6 +14,7 @@ from torch import nn
 import taille
 from artefact_files import File, bfloat16, float16, half, load, mlp, table_of, take_apart
 from taille import _native
+from taille.capture import capture
 from zoo import cifar, minilm, relative_error, resnet20, sentence_pairs, tokens
 from zoo import mlp as mlp_module
 
@@ -167,6 +168,8 @@ def test_weights_beyond_float16_are_refused_by_name() -> None:
         taille.quantize_model(model, "float16")
     taille.quantize_model(model, "float16", ignore=["layers.1"])
     taille.quantize_model(model, "bfloat16")
+    graph, _ = _native.optimize(capture(model).graph)
+    assert (_native.half_overflows(graph, "float16"), _native.half_overflows(graph, "bfloat16")) == (["layers.1"], [])
     with torch.no_grad():
         net.layers[1].weight[2, 3] = 65519.9
     taille.quantize_model(model, "float16")
@@ -232,8 +235,8 @@ def test_format_versions_are_what_the_graph_needs(make: Any) -> None:
     new = take_apart(_native.serialize(mlp()))
     new.format = "2"
     refused(new, "it says format version 2, its graph is version 1")
-    parts.format = "3"
-    refused(parts, "format version 3, this taille reads up to version 2")
+    parts.format = "4"
+    refused(parts, "format version 4, this taille reads up to version 3")
 
 
 def test_a_model_on_halves_keeps_no_float32_copy() -> None:

@@ -2,6 +2,7 @@
 // ranges.
 //   activations  uint8, asymmetric:  scale = (hi - lo) / 255, zero_point = round(-lo / scale), zero always exact
 //   weights      int8, symmetric, one scale per output channel: quantize_weight.h
+//   tables       of embeddings: int8, symmetric, one scale per row
 // Between int8 layers, pooling, add, concat, clamp, activations (as byte tables) and data movement stay uint8.
 #pragma once
 
@@ -28,7 +29,7 @@ struct QuantizeOptions {
 struct QuantizeReport {
   std::string name, op;
   std::string precision;  // "int8" or "float32"
-  std::string why;        // why it was left alone, else ""
+  std::string why;        // why that, where there is something to say, else ""
   double weight_sqnr_db;  // see QuantizedWeight; 0 where there are no weights
 };
 

@@ -28,10 +28,16 @@ __all__ = ["left_float32", "quantize", "show_left"]
 
 
 def quantize(
-    source: Annotated[str, typer.Argument(help="FILE.py:function; it gives a TorchModel with calibration_data.")],
+    source: Annotated[
+        str, typer.Argument(help="FILE.py:function; it gives a TorchModel, for int8 with calibration_data.")
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Where the artefact goes.")],
     precision: Annotated[
-        str, typer.Option(help="int8, or mixed: sensitive layers stay float32, as few as the accuracy allows.")
+        str,
+        typer.Option(
+            help="int8; mixed: int8 but for sensitive layers, whose weights stay float16 or float32, as few as the "
+            "accuracy allows; float16 or bfloat16: weights alone, which needs no calibration data."
+        ),
     ] = "int8",
     max_accuracy_drop: Annotated[
         float | None, typer.Option(help="With mixed: how far the model's eval_fn may fall (default 0.01).")
@@ -50,7 +56,7 @@ def quantize(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Quantise a PyTorch model, on the calibration data that it brings, and write it as an artefact."""
+    """Quantise a PyTorch model and write it as an artefact; int8 is calibrated on the data that the model brings."""
     require("torch", "torch")
     with clear_errors():
         import taille
@@ -71,7 +77,9 @@ def quantize(
             "report": json.loads(small.report.to_json()),
         })  # fmt: skip
         return
-    out.print(f"{output}: {human_bytes(size)} of {human_bytes(before)}, {precision}", markup=False)
+    out.print(
+        f"{output}: {human_bytes(size)} of {human_bytes(before)}, {precision}: {small.report.counts()}", markup=False
+    )
     show_left(small.report)
     for site in small.report.smoothing:
         where = f"smoothed into {site.into}" if site.into else f"not smoothed: {site.why}"
@@ -91,11 +99,13 @@ def alpha(text: str) -> float | None:
 
 
 def left_float32(report: LayerReport) -> list[dict[str, Any]]:
-    """The layers that could not, or should not, be int8, with the reason."""
-    return [{"name": r.name, "op": r.op, "why": r.why} for r in report if r.why]
+    """The layers that could not, or should not, be smaller, with the reason."""
+    return [{"name": r.name, "op": r.op, "why": r.why} for r in report if r.why and r.precision == "float32"]
 
 
 def show_left(report: LayerReport) -> None:
-    """Print the layers that were left in float32, a line each."""
-    for row in left_float32(report):
-        out.print(f"left in float32: {row['name']} ({row['op']}): {row['why']}", markup=False)
+    """Print the layers that have their precision for a reason, a line each."""
+    for row in report:
+        if row.why:
+            left = "left in " if row.precision == "float32" else ""
+            out.print(f"{left}{row.precision}: {row.name} ({row.op}): {row.why}", markup=False)

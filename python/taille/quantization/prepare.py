@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -39,14 +39,26 @@ class Prepared:
     options: Options
     mean_errors: dict[str, Array]
 
-    def quantize(self, kept: Sequence[str] = ()) -> tuple[_native.Graph, list[dict[str, Any]]]:
-        """The int8 graph and a row per layer, with these layers kept in float32 besides those ignored."""
+    def quantize(
+        self, kept: Collection[str] = (), half: Collection[str] = ()
+    ) -> tuple[_native.Graph, list[dict[str, Any]]]:
+        """The int8 graph and a row per layer.
+
+        Args:
+            kept: layers that do not become int8, besides those ignored.
+            half: those of the layers that do not become int8 whose weights are stored in float16.
+        """
         from taille import _native
 
         ignore = sorted({*self.ignored, *kept})
         graph, layers = _native.quantize(self.exact, self.ranges, ignore, self.options.weight_clipping)
         int8 = {row["name"] for row in layers if row["precision"] == "int8"}
-        return _native.correct_bias(graph, {n: e for n, e in self.mean_errors.items() if n in int8}), layers
+        graph = _native.correct_bias(graph, {n: e for n, e in self.mean_errors.items() if n in int8})
+        if not half:
+            return graph, layers
+        graph, rows = _native.half_weights(graph, "float16", sorted(half))
+        stored = {row["name"]: row for row in rows if row["name"] in half}
+        return graph, [stored.get(row["name"], row) for row in layers]
 
 
 def prepare(graph: _native.Graph, ignored: list[str], options: Options, samples: Samples) -> Prepared:

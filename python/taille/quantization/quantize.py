@@ -14,7 +14,7 @@ from taille.models import BaseMLModel, check_model
 from taille.quantization.calibration import Samples
 from taille.quantization.ignore import Ignored, ignored_nodes
 from taille.quantization.measure import Columns, describe, measure
-from taille.quantization.mixed import BATCH, DEFAULT_DROP, SAMPLES, Choice, choose
+from taille.quantization.mixed import BATCH, DEFAULT_DROP, SAMPLES, Choice, Layers, Trials, choose
 from taille.quantization.options import HALF_PRECISIONS, Options, Progress
 from taille.quantization.prepare import Prepared, prepare
 from taille.quantized import QuantizedModel
@@ -44,12 +44,13 @@ def quantize_model(
 ) -> QuantizedModel:
     """Quantise a model after training.
 
-    "int8": weights in int8 per output channel, activations in uint8 per tensor. The float32 graph runs over the
-    calibration data in the native executor with streaming statistics, so memory does not grow with the number of
-    samples.
+    "int8": weights in int8 per output channel, activations in uint8 per tensor, tables of embeddings in int8 per row.
+    The float32 graph runs over the calibration data in the native executor with streaming statistics, so memory does
+    not grow with the number of samples.
 
-    "mixed": int8, but some layers stay float32, chosen by measured sensitivity so that the quality falls by
-    `max_accuracy_drop` at most. Every fourth sample is then kept from calibration, to measure on.
+    "mixed": int8, but the weights of layers that this harms stay float16, chosen by measured sensitivity so that the
+    quality falls by `max_accuracy_drop` at most; tables of embeddings are float16. Where float16 overflows or harms,
+    weights stay float32. Every fourth sample is kept from calibration, to measure on.
 
     "float16", "bfloat16": the weights of linear layers, convolutions and embeddings are stored in 16 bits, in the file
     and in memory, and computed with in float32. Results are those of the float32 model with its weights rounded: to 11
@@ -150,7 +151,7 @@ def to_half(graph: _native.Graph, ignored: Sequence[str], options: Options) -> D
 def to_int8(work: Prepared, samples: Samples, model: TorchModel, metadata: dict[str, Any]) -> Done:
     """Make all layers int8, or those that mixed precision chooses."""
     choice = mixed(work, samples, model, metadata) if work.options.precision == "mixed" else None
-    quantized, layers = work.quantize(choice.kept if choice else ())
+    quantized, layers = work.quantize(choice.kept, choice.half) if choice else work.quantize()
     if choice:
         explain(layers, choice)
     step = work.options.step(samples.count) | ({"mixed": choice.record()} if choice else {})
@@ -158,23 +159,32 @@ def to_int8(work: Prepared, samples: Samples, model: TorchModel, metadata: dict[
 
 
 def mixed(work: Prepared, samples: Samples, model: TorchModel, metadata: dict[str, Any]) -> Choice:
-    """Choose the layers that stay float32; see `taille.quantization.mixed`."""
+    """Choose each layer's precision; see `taille.quantization.mixed`."""
     eval_fn, drop = model.eval_fn, work.options.max_accuracy_drop
-    _, layers = work.quantize()
+    quality = (lambda graph: float(eval_fn(CompiledModel(graph, metadata)))) if eval_fn else None
+    trials = Trials(work.exact, samples.held_out(SAMPLES, BATCH), quality, samples.progress)
     return choose(
-        [row["name"] for row in layers if row["precision"] == "int8"],
-        lambda kept: work.quantize(kept)[0],
-        work.exact,
-        samples.held_out(SAMPLES, BATCH),
-        (lambda graph: float(eval_fn(CompiledModel(graph, metadata)))) if eval_fn else None,
-        DEFAULT_DROP if drop is None else drop,
-        samples.progress,
+        choices(work), lambda kept, half: work.quantize(kept, half)[0], trials, DEFAULT_DROP if drop is None else drop
+    )
+
+
+def choices(work: Prepared) -> Layers:
+    """What mixed precision chooses from: what is not ignored and can have another precision."""
+    from taille import _native
+
+    able = {row["name"]: row["op"] for row in work.quantize()[1] if row["precision"] == "int8"}
+    narrow = [name for name in _native.half_candidates(work.exact) if name not in work.ignored]
+    overflowing = _native.half_overflows(work.exact, "float16")
+    return Layers(
+        int8=tuple(name for name, op in able.items() if op != "embedding"),
+        tables=tuple(name for name, op in able.items() if op == "embedding"),
+        half=tuple(name for name in narrow if name not in overflowing),
+        overflowing=tuple(name for name in narrow if name in overflowing),
     )
 
 
 def explain(layers: Sequence[dict[str, Any]], choice: Choice) -> None:
-    """Say of each layer that was kept in float32 what it would have cost in int8."""
+    """Say why each layer that is not int8 is not."""
     for row in layers:
-        if row["name"] in choice.kept:
-            cost = choice.sensitivity[row["name"]]
-            row["why"] = f"kept by mixed precision: int8 here alone distorts the outputs by {cost:.2g}"
+        if row["name"] in choice.kept or row["name"] in choice.half:
+            row["why"] = choice.why(row["name"])
