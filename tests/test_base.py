@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import taille.errors
-from support import output_of, run_python
+from support import missing, output_of, run_python
 from taille import _native
 
 LEVELS = ["portable", "avx2", "avx512", "avx512vnni", "avx512vbmi", "amx"]
@@ -290,6 +290,30 @@ busy.join()
 print(status)
 """
         assert output_of(code) == "0"
+
+    def test_a_worker_leaves_the_callers_cpu(self) -> None:
+        cpus = sorted(os.sched_getaffinity(0))
+        if len(cpus) < 2:
+            missing("the test needs two CPUs")
+        code = f"""
+import os, time
+from pathlib import Path
+from taille import _native
+both = {{{cpus[0]}, {cpus[1]}}}
+before = set(os.listdir("/proc/self/task"))
+os.sched_setaffinity(0, {{{cpus[0]}}})
+pool = _native.ThreadPool(2)
+pool.run(2, 1e-4)  # starts the worker, which inherits the one CPU
+(worker,) = (int(t) for t in set(os.listdir("/proc/self/task")) - before)
+os.sched_setaffinity(0, both)
+for _ in range(100):
+    time.sleep(2e-3)  # the worker goes to sleep
+    pool.run(2, 1e-3)
+    if len(left := os.sched_getaffinity(worker)) == 1 and left != {{{cpus[0]}}}:
+        break
+print(left)
+"""
+        assert output_of(code) == f"{{{cpus[1]}}}"
 
     def test_idle_pool_uses_no_cpu(self) -> None:
         code = """

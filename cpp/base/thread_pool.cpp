@@ -11,6 +11,10 @@
 //
 // Each transition is one atomic exchange, and the sleeper's word says that it sleeps, so no wake-up is lost and
 // nobody is woken in vain.
+//
+// A worker that wakes on the caller's own CPU does not run before the caller rests, and Linux leaves both there for
+// milliseconds. So a worker that went to sleep there, or did not come in time, is kept off that CPU from then on (until
+// the caller is seen on another).
 #include "base/thread_pool.h"
 
 #include <linux/futex.h>
@@ -102,6 +106,8 @@ FlushDenormals::~FlushDenormals() {
 struct ThreadPool::State {
   struct alignas(64) Worker {
     std::atomic<uint32_t> word{kIdle};
+    std::atomic<int> cpu{-1};  // where it went to sleep
+    int kept_off = -1;         // the CPU it may not use; the caller's to read and write
     int thread = 0;
     const State* pool = nullptr;
     pthread_t handle{};
@@ -114,6 +120,7 @@ struct ThreadPool::State {
   // own worker, which is the cost that fork_join_seconds() is to tell.
   bool fork_join(int64_t tasks, const Body& body, bool steal);
   void run_share(int share, int thread) const;
+  static void keep_off(Worker& worker, int cpu);
 
   // The median seconds of some empty forks; nothing where other callers have the workers.
   std::optional<double> time_forks();
@@ -149,6 +156,16 @@ void ThreadPool::State::run_share(int share, int thread) const {
   for (int64_t task = first; task < last; ++task) (*body)(task, thread);
 }
 
+// Leaves the worker all CPUs that the caller may use but this one, if any.
+void ThreadPool::State::keep_off(Worker& worker, int cpu) {
+  if (cpu < 0 || worker.kept_off == cpu) return;
+  cpu_set_t allowed;
+  if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) return;
+  CPU_CLR(static_cast<size_t>(cpu), &allowed);
+  if (CPU_COUNT(&allowed) == 0 || pthread_setaffinity_np(worker.handle, sizeof allowed, &allowed) != 0) return;
+  worker.kept_off = cpu;
+}
+
 void* ThreadPool::State::work(void* argument) {
   auto& self = *static_cast<Worker*>(argument);
   const FlushDenormals flush;
@@ -166,6 +183,7 @@ void* ThreadPool::State::work(void* argument) {
       }
       default: {
         uint32_t expected = kIdle;
+        self.cpu.store(sched_getcpu(), std::memory_order_relaxed);
         if (self.word.compare_exchange_strong(expected, kParked, std::memory_order_acq_rel))
           sleep_while(self.word, kParked);
       }
@@ -205,13 +223,20 @@ bool ThreadPool::State::fork_join(int64_t count, const Body& work_body, bool ste
   body = &work_body;
   tasks = count;
   shares = static_cast<int>(std::min<int64_t>(count, started + 1));
-  for (int i = 0; i < shares - 1; ++i)
-    if (workers[i].word.exchange(kOffered, std::memory_order_acq_rel) == kParked) wake(workers[i].word);
+  for (int i = 0; i < shares - 1; ++i) {
+    Worker& worker = workers[i];
+    if (worker.word.exchange(kOffered, std::memory_order_acq_rel) != kParked) continue;
+    const int here = sched_getcpu();
+    if (worker.cpu.load(std::memory_order_relaxed) == here) keep_off(worker, here);
+    wake(worker.word);
+  }
   run_share(0, 0);
   for (int i = 0; i < shares - 1; ++i) {
     auto& word = workers[i].word;
     uint32_t expected = kOffered;
-    if (steal && word.compare_exchange_strong(expected, kIdle, std::memory_order_acq_rel)) run_share(i + 1, 0);
+    if (!steal || !word.compare_exchange_strong(expected, kIdle, std::memory_order_acq_rel)) continue;
+    keep_off(workers[i], sched_getcpu());
+    run_share(i + 1, 0);
   }
   for (int i = 0; i < shares - 1; ++i) {
     auto& word = workers[i].word;
@@ -275,8 +300,8 @@ double ThreadPool::fork_join_seconds() {
     if (batch && (!best || *batch < *best)) best = batch;
   } while ((!best || *best > kGood) && Clock::now() < until);
   if (!best) return kGood;  // other callers had the workers all the while: to be measured another time
-  // What is measured while a worker waits for its CPU says nothing of the calls to come, and a worker that comes late is
-  // not waited for: no fork is taken to cost more than this.
+  // What is measured while a worker waits for its CPU says nothing of the calls to come, and a worker that comes late
+  // is not waited for: no fork is taken to cost more than this.
   const double cost = std::min(*best, kGood);
   state_->fork_join_cost.store(cost, std::memory_order_relaxed);
   return cost;

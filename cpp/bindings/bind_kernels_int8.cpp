@@ -35,6 +35,7 @@ void bind_kernels_int8(py::module_& m) {
   m.def("multiply_chain", &multiply_chain, "links"_a, py::call_guard<py::gil_scoped_release>(),
         "Seconds for this many 64-bit multiplications, each waiting for the one before (3 cycles on current x86-64).");
   bind_attention_s8(m);
+  bind_conv_s8(m);
   bind_gemm_s8(m);
   bind_half_kernels(m);
   bind_window_s8(m);

@@ -6,6 +6,7 @@
 namespace taille {
 
 void bind_attention_s8(py::module_& m);
+void bind_conv_s8(py::module_& m);
 void bind_gemm_s8(py::module_& m);
 void bind_half_kernels(py::module_& m);
 void bind_movement(py::module_& m);

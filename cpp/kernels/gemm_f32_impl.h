@@ -39,7 +39,8 @@ struct GemmPanel {
   const B* b;      // from the block's first step on
   int64_t width;
   GemmDepth depth;
-  int64_t strip;  // first vector of the strip at hand
+  int64_t strip;     // first vector of the strip at hand
+  const char* next;  // the block or panel after this one, or null
 
   template <int MR, int NV>
   static void tile(const GemmPanel& s, int64_t i) {
@@ -67,16 +68,27 @@ struct GemmPanel {
       }
   }
 
+  // The first tiles bring the next block to L2, a quarter each: it comes from beyond, and a product of few
+  // rows would wait for it.
+  static const char* fetched(const GemmPanel& s, int64_t i, int64_t rows) {
+    const int64_t tile = (i - s.g.m_begin) / rows;
+    return s.next != nullptr && tile < 4 ? s.next + tile * s.depth.steps * 64 : nullptr;
+  }
+
   template <int MR, int NV>
   [[gnu::always_inline]] static void accumulate(const GemmPanel& s, int64_t i, V16 (&acc)[MR][NV]) {
     const B* b = s.b + 16 * s.strip;
     int64_t within = Whole ? 0 : s.depth.within, left = s.depth.steps;
-    for (int64_t t = Whole ? 0 : s.depth.tap; Whole ? t < s.g.taps : left > 0; ++t) {
+    for (int64_t t = Whole ? 0 : s.depth.tap; left > 0; ++t) {
       const int64_t rest = s.g.k - within, steps = Whole || rest < left ? rest : left;
       const float* a[MR];
 #pragma GCC unroll 32
       for (int r = 0; r < MR; ++r) a[r] = gemm_row(s.g, i + r, t) + within;
-      multiply_add(acc, a, b, s.width, steps);
+      const char* next = NV == 4 ? fetched(s, i, MR) : nullptr;
+      if (next != nullptr)
+        multiply_add<true>(acc, a, b, s.width, steps, next + 64 * (s.depth.steps - left));
+      else
+        multiply_add(acc, a, b, s.width, steps);
       b += steps * s.width;
       left -= steps;
       within = 0;
@@ -92,7 +104,10 @@ inline void gemm_direct(const taille::GemmF32Args& g) {
     const int64_t columns = g.n - j < kPanel ? g.n - j : kPanel;
     const int64_t vectors = (columns + 15) / 16;
     const B* panel = static_cast<const B*>(g.packed) + j * k_total;
-    strips(GemmPanel<B, true>{g, j, panel, 16 * vectors, {0, 0, k_total, true, true}, 0}, vectors, g.m_begin, g.m_end);
+    const bool more = sizeof(B) == sizeof(float) && j + 2 * kPanel <= g.n_end;
+    const char* next = more ? reinterpret_cast<const char*>(panel + kPanel * k_total) : nullptr;
+    strips(GemmPanel<B, true>{g, j, panel, 16 * vectors, {0, 0, k_total, true, true}, 0, next}, vectors, g.m_begin,
+           g.m_end);
   }
 }
 
@@ -117,7 +132,9 @@ inline void gemm_blocked(const taille::GemmF32Args& g) {
       const int64_t steps = left < taille::kGemmF32DepthBlock ? left : taille::kGemmF32DepthBlock;
       const float* b = widened(panel + begin * width, steps * width, g.scratch);
       const GemmDepth depth{g.k ? begin / g.k : 0, g.k ? begin % g.k : 0, steps, begin == 0, steps == left};
-      strips(GemmPanel<float, false>{g, j, b, width, depth, 0}, vectors, g.m_begin, g.m_end);
+      const bool more = sizeof(B) == sizeof(float) && (steps < left || j + 2 * kPanel <= g.n_end);
+      const char* next = more ? reinterpret_cast<const char*>(b + steps * width) : nullptr;
+      strips(GemmPanel<float, false>{g, j, b, width, depth, 0, next}, vectors, g.m_begin, g.m_end);
       begin += steps;
     } while (begin < k_total);
   }

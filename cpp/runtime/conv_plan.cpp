@@ -36,8 +36,9 @@ std::shared_ptr<const ConvPlan> plan_conv(const Node& node, const ConvGeometry& 
     plan->blocks.per_block = std::max<int64_t>(1, plan->blocks.images);
   else
     plan->offsets = conv_offsets(w, in, out, plan->blocks);
-  const double macs = static_cast<double>(product(out)) * static_cast<double>(geo.taps() * geo.group_in());
-  plan->parts = worth_forking(config, macs / mac_rate(config.isa, int8) * (geo.depthwise() ? 8 : 1));
+  const double seconds = product_seconds(config.isa, int8, product(out) / std::max<int64_t>(1, geo.out_channels),
+                                         geo.out_channels, geo.taps() * geo.group_in());
+  plan->parts = worth_forking(config, seconds * (geo.depthwise() ? 8 : 1));
   plan->within_block = partition_block(geo, plan->blocks, plan->parts);
   return plan;
 }

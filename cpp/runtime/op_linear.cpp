@@ -31,8 +31,7 @@ class LinearF32 final : public Operator {
 
   Planned plan(const NodeShapes& shapes) const override {
     const int64_t m = product(shapes.output) / std::max<int64_t>(1, n_);
-    const double macs = static_cast<double>(m * n_) * static_cast<double>(k_);
-    const int parts = worth_forking(config_, macs / mac_rate(config_.isa, false));
+    const int parts = worth_forking(config_, product_seconds(config_.isa, false, m, n_, k_));
     const GemmPartition how = partition_gemm(m, n_, m * k_ * 4, n_ * k_ * static_cast<int64_t>(size_of(type_)), parts);
     const int64_t scratch = m > kGemmF32DirectRows ? gemm_f32_scratch_bytes(type_, k_) : 0;
     return {[this, m, how, scratch](const RunContext& c) { run(c, m, how, scratch); }, scratch * config_.threads};
@@ -92,8 +91,7 @@ class LinearS8 final : public Operator {
 
   Planned plan(const NodeShapes& shapes) const override {
     const int64_t m = product(shapes.output) / std::max<int64_t>(1, n_);
-    const double macs = static_cast<double>(m * n_) * static_cast<double>(k_);
-    const int parts = worth_forking(config_, macs / mac_rate(config_.isa, true));
+    const int parts = worth_forking(config_, product_seconds(config_.isa, true, m, n_, k_));
     const int64_t scratch = round_up(gemm_s8_scratch_bytes(k_), 64);
     const GemmPartition how = partition_gemm(m, n_, m * k_, n_ * k_, parts);
     return {[this, m, how, scratch](const RunContext& c) { run(c, m, how, scratch); }, scratch * config_.threads};

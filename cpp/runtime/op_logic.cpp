@@ -22,6 +22,20 @@ void for_elements(const BroadcastPlan& p, const Body& body) {
   }
 }
 
+// out[j] = f(a[j * a_step], b[j * b_step]); loops of their own for the steps that compilers make vectors of.
+template <class In, class Out, class F>
+void binary_run(const In* a, int64_t a_step, const In* b, int64_t b_step, Out* __restrict out, int64_t n, const F& f) {
+  if (a_step == 1 && b_step == 1) {
+    for (int64_t j = 0; j < n; ++j) out[j] = static_cast<Out>(f(a[j], b[j]));
+  } else if (a_step == 0 && b_step == 1) {
+    for (int64_t j = 0; j < n; ++j) out[j] = static_cast<Out>(f(*a, b[j]));
+  } else if (a_step == 1 && b_step == 0) {
+    for (int64_t j = 0; j < n; ++j) out[j] = static_cast<Out>(f(a[j], *b));
+  } else {
+    for (int64_t j = 0; j < n; ++j) out[j] = static_cast<Out>(f(a[j * a_step], b[j * b_step]));
+  }
+}
+
 class Logic final : public Operator {
  public:
   using Body = std::function<void(const RunContext&, const BroadcastPlan&)>;
@@ -41,7 +55,8 @@ OperatorPtr binary(F f) {
   return std::make_unique<Logic>([f](const RunContext& c, const BroadcastPlan& p) {
     const In *a = c.in<In>(0), *b = c.in<In>(1);
     Out* out = c.out<Out>();
-    for_elements(p, [&](int64_t i, const int64_t* at) { out[i] = static_cast<Out>(f(a[at[0]], b[at[1]])); });
+    for (int64_t i = 0; i < p.outer; ++i)
+      binary_run(a + p.offset(0, i), p.steps[0], b + p.offset(1, i), p.steps[1], out + i * p.inner, p.inner, f);
   });
 }
 
@@ -115,8 +130,8 @@ OperatorPtr by_type(const std::string& op, DType in, DType out) {
 
 OperatorPtr make_logic(const Graph& g, const Node& node, const EngineConfig&) {
   const std::string& op = node.op;
-  if (op == "logical_and") return binary<uint8_t, uint8_t>([](uint8_t a, uint8_t b) { return a && b; });
-  if (op == "logical_or") return binary<uint8_t, uint8_t>([](uint8_t a, uint8_t b) { return a || b; });
+  if (op == "logical_and") return binary<uint8_t, uint8_t>([](uint8_t a, uint8_t b) { return (a != 0) & (b != 0); });
+  if (op == "logical_or") return binary<uint8_t, uint8_t>([](uint8_t a, uint8_t b) { return (a | b) != 0; });
   if (op == "logical_not")
     return std::make_unique<Logic>([](const RunContext& c, const BroadcastPlan& p) {
       for_elements(p, [&](int64_t i, const int64_t* at) { c.out<uint8_t>()[i] = !c.in<uint8_t>(0)[at[0]]; });

@@ -2,25 +2,14 @@
 // filter row are contiguous, so with the image padded in memory a filter row is one tap: 7 taps of 21 bytes where the
 // general operator has 49 of 3. The padded copy costs an image's bytes once; a tap that is no multiple of 4 bytes long
 // costs the matrix kernel a gather, which 49 short ones cost seven times over.
-#include <algorithm>
-#include <cstring>
-
 #include "kernels/gemm_s8.h"
 #include "runtime/conv_plan.h"
 #include "runtime/epilogue.h"
+#include "runtime/padded_image.h"
 
 namespace taille {
 
 namespace {
-
-// The padded image: what the windows reach and no more.
-struct PaddedImage {
-  int64_t height, width, channels;  // of the input
-  int64_t padded_height, padded_width;
-  int64_t top, left;
-  int64_t row_bytes() const { return padded_width * channels; }
-  int64_t bytes() const { return padded_height * row_bytes(); }
-};
 
 struct StemPlan {
   ConvPlan conv;
@@ -50,19 +39,13 @@ class StemConvS8 final : public Operator {
     const Dims &in = shapes.inputs[0], &out = shapes.output;
     const Window w = window_of(node_, geo_.kernel_h, geo_.kernel_w);
     auto p = std::make_shared<StemPlan>();
-    p->image = {in[1],
-                in[2],
-                in[3],
-                (out[1] - 1) * w.stride_h + (w.kernel_h - 1) * w.dilation_h + 1,
-                (out[2] - 1) * w.stride_w + w.kernel_w,
-                w.pad_top,
-                w.pad_left};
+    p->image = padded_image(w, in, out);
     const Dims padded = {in[0], p->image.padded_height, p->image.padded_width, in[3]};
     p->conv.blocks = image_blocks(padded, out, kRowsPerTable);
     const Window rows{w.kernel_h, 1, w.stride_h, w.stride_w, 0, 0, w.dilation_h, 1};
     p->conv.offsets = conv_offsets(rows, padded, out, p->conv.blocks);
-    const double macs = static_cast<double>(product(out)) * static_cast<double>(geo_.taps() * geo_.in_channels);
-    p->conv.parts = worth_forking(config_, macs / mac_rate(config_.isa, true));
+    const int64_t pixels = out[0] * out[1] * out[2], depth = geo_.taps() * geo_.in_channels;
+    p->conv.parts = worth_forking(config_, product_seconds(config_.isa, true, pixels, geo_.out_channels, depth));
     p->conv.within_block = partition_block(geo_, p->conv.blocks, p->conv.parts);
     p->pad_parts = worth_forking(config_, static_cast<double>(product(padded)) / kBytesPerSecond);
     p->gemm_scratch = round_up(gemm_s8_scratch_bytes(geo_.taps() * geo_.in_channels), 64);
@@ -79,30 +62,11 @@ class StemConvS8 final : public Operator {
   bool residual_;
   Buffer packed_;
 
-  // One row of a padded image.
-  void pad_row(const uint8_t* image, const PaddedImage& p, int64_t row, uint8_t* out) const {
-    const int64_t y = row - p.top;
-    if (y < 0 || y >= p.height) {
-      std::memset(out, epilogue_.pad_byte, static_cast<size_t>(p.row_bytes()));
-      return;
-    }
-    const int64_t left = std::min(p.left, p.padded_width);
-    const int64_t inside = std::max<int64_t>(0, std::min(p.width, p.padded_width - left));
-    const int64_t right = p.padded_width - left - inside;
-    std::memset(out, epilogue_.pad_byte, static_cast<size_t>(left * p.channels));
-    std::memcpy(out + left * p.channels, image + y * p.width * p.channels, static_cast<size_t>(inside * p.channels));
-    std::memset(out + (left + inside) * p.channels, epilogue_.pad_byte, static_cast<size_t>(right * p.channels));
-  }
-
   void run(const RunContext& c, const StemPlan& p) const {
     uint8_t* padded = c.scratch + p.gemm_scratch * config_.threads;
     const PaddedImage& image = p.image;
     split(c.pool, p.conv.blocks.images * image.padded_height, 1, p.pad_parts, [&](int64_t begin, int64_t end, int) {
-      for (int64_t i = begin; i < end; ++i) {
-        const int64_t n = i / image.padded_height, row = i % image.padded_height;
-        pad_row(c.in<uint8_t>(0) + n * image.height * image.width * image.channels, image, row,
-                padded + i * image.row_bytes());
-      }
+      pad_rows(image, c.in<uint8_t>(0), begin, end, epilogue_.pad_byte, padded);
     });
     const GemmS8Args args = shared_args(p);
     const int64_t element = epilogue_.out_f32 ? 4 : 1;

@@ -7,8 +7,8 @@
 namespace taille {
 
 OperatorPtr make_operator(const Graph& graph, const Node& node, const EngineConfig& config) {
-  for (auto make : {make_linear, make_stem_conv, make_conv, make_pool, make_elementwise, make_byte_op, make_logic,
-                    make_normalize, make_attention, make_attention_s8, make_movement, make_select})
+  for (auto make : {make_linear, make_row_conv, make_stem_conv, make_conv, make_pool, make_elementwise, make_byte_op,
+                    make_logic, make_normalize, make_attention, make_attention_s8, make_movement, make_select})
     if (OperatorPtr op = make(graph, node, config)) return op;
   throw std::invalid_argument(concat("no kernel runs ", node.op, " '", node.name, "' as it stands (",
                                      name_of(graph.value(node.output).dtype), " ",
@@ -39,6 +39,13 @@ Dims strides_of(const Dims& dims) {
   Dims strides(dims.size(), 1);
   for (size_t i = dims.size(); i-- > 1;) strides[i - 1] = strides[i] * dims[i];
   return strides;
+}
+
+double product_seconds(Isa isa, bool int8, int64_t m, int64_t n, int64_t k) {
+  constexpr double kWeightBytes = 80e9, kOutputs = 15e9;  // per second
+  const double weights = static_cast<double>(n) * static_cast<double>(k);
+  const double multiply = static_cast<double>(m) * weights / mac_rate(isa, int8);
+  return std::max(multiply, weights * (int8 ? 1 : 4) / kWeightBytes) + static_cast<double>(m * n) / kOutputs;
 }
 
 double mac_rate(Isa isa, bool int8) {

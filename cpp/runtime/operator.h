@@ -75,6 +75,7 @@ OperatorPtr make_operator(const Graph& graph, const Node& node, const EngineConf
 // One maker per family; each returns null for nodes that are not its own.
 OperatorPtr make_linear(const Graph& graph, const Node& node, const EngineConfig& config);
 OperatorPtr make_conv(const Graph& graph, const Node& node, const EngineConfig& config);
+OperatorPtr make_row_conv(const Graph& graph, const Node& node, const EngineConfig& config);
 OperatorPtr make_stem_conv(const Graph& graph, const Node& node, const EngineConfig& config);
 OperatorPtr make_pool(const Graph& graph, const Node& node, const EngineConfig& config);
 OperatorPtr make_elementwise(const Graph& graph, const Node& node, const EngineConfig& config);
@@ -100,6 +101,9 @@ Dims strides_of(const Dims& dims);
 
 // What a family's plan needs to know about speed: multiply-adds per second of one core, by level.
 double mac_rate(Isa isa, bool int8);
+// Seconds of a product [m, k] by [k, n] on one core: multiply-adds, or the weights from L2 where these are few rows;
+// and the outputs.
+double product_seconds(Isa isa, bool int8, int64_t m, int64_t n, int64_t k);
 inline constexpr double kBytesPerSecond = 10e9;  // element-wise work of one core, on the safe side
 
 }  // namespace taille

@@ -192,6 +192,27 @@ def add_u8(
     variant: str,
     out: NDArray[uint8] | None = None,
 ) -> NDArray[uint8]: ...
+def conv_s8(
+    image: NDArray[uint8],
+    packed: NDArray[int8],
+    offset: NDArray[int32],
+    scale: NDArray[float32],
+    bias: NDArray[float32],
+    *,
+    variant: str,
+    size: tuple[int, int],
+    taps: int,
+    k: int,
+    pixel_stride: int,
+    row_stride: int,
+    tap_stride: int,
+    residual: NDArray[Any] | None = None,
+    residual_scale: float = 1.0,
+    out_f32: bool = False,
+    rows: tuple[int, int] | None = None,
+) -> NDArray[Any]: ...
+def conv_s8_tap_bytes(filter_row_bytes: int) -> int: ...
+def conv_s8_image_bytes(height: int, taps: int, k: int, pixel_stride: int, row_stride: int, tap_stride: int) -> int: ...
 def pack_keys(k: NDArray[uint8], q_zero_point: int, *, variant: str) -> tuple[NDArray[int8], NDArray[int32]]: ...
 def pack_values(v: NDArray[uint8], padded_keys: int, *, variant: str) -> NDArray[int8]: ...
 def softmax_u8(
