@@ -83,7 +83,7 @@ class Choice:
         if name in self.overflowing:
             reasons.append("float16 would overflow")
         elif name in self.half_sensitivity and name not in self.half:
-            reasons.append(f"float16 here alone by {self.half_sensitivity[name]:.2g}")
+            reasons.append(f"float16 here alone distorts the outputs by {self.half_sensitivity[name]:.2g}")
         return "; ".join(reasons)
 
 
