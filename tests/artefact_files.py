@@ -123,6 +123,15 @@ def bfloat16() -> Any:
     return half("bfloat16")
 
 
+def int8_table() -> Any:
+    """An embedding on an int8 table, and the int8 linear layer that decodes with the same weights."""
+    g = _native.Graph()
+    ids, table = g.add_input("ids", "int64", ["batch", 6]), g.add_constant("table", ramp(9, 8))
+    words = g.add_node("embedding", [table, ids], {}, "embedding")
+    g.add_output("scores", g.add_node("linear", [words, table, g.add_constant("bias", ramp(9))], {}, "decode"))
+    return _native.quantize(g, {"embedding": (-2.0, 2.0)}, weight_clipping="mse")[0]
+
+
 def everything() -> Any:
     """Every type of attribute and of constant, symbols, absent inputs, empty tensors, names from everywhere."""
     g = _native.Graph()

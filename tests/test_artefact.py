@@ -20,6 +20,7 @@ from artefact_files import (
     everything,
     float16,
     int8_conv,
+    int8_table,
     load,
     mlp,
     one_node,
@@ -29,10 +30,11 @@ from artefact_files import (
 )
 from taille import _native
 
-GRAPHS = [mlp, int8_conv, everything, float16, bfloat16]
+GRAPHS = [mlp, int8_conv, everything, float16, bfloat16, int8_table]
 GOLDEN = Path(__file__).parent / "golden"
 GOLDEN_SCORES = [[-2.0576171875, -4.98046875, -7.9033203125], [-8.22509765625, 5.81591796875, 4.7958984375]]
 GOLDEN_HALVES = 0xAAE1E7E1
+GOLDEN_SCORES_OF_WORDS = 0xB2657C7C
 GOLDEN_FEATURES = 0x6C6CB0AC  # the checksum of what the int8 convolution gives at every level
 
 
@@ -104,7 +106,7 @@ def test_safetensors_reads_it(make: Any, tmp_path: Path) -> None:
         assert (given.numpy().dtype, given.numpy().shape) == (array.dtype, array.shape)
         assert given.numpy().tobytes() == array.tobytes()
     with safetensors.safe_open(path, framework="np") as file:
-        assert file.metadata()["taille.format"] == ("2" if make in (float16, bfloat16) else "1")
+        assert file.metadata()["taille.format"] == {float16: "2", bfloat16: "2", int8_table: "3"}.get(make, "1")
         assert file.metadata()["taille.metadata"] == "{}"
 
 
@@ -208,6 +210,16 @@ def test_golden_halves() -> None:
     (y,) = _native.Model(graph, 1).run({"ids": ids, "image": ramp(2, 3, 6, 6)})
     assert y.shape == (2, 6, 4)
     assert _native.crc32c(y.tobytes()) == GOLDEN_HALVES
+
+
+def test_golden_int8_table() -> None:
+    graph, metadata = _native.load_artefact(GOLDEN / "int8_table_v3.safetensors")
+    assert metadata == '{"made by": "taille 0.1.0"}'
+    assert_same(graph, int8_table())
+    assert graph.dump() == (GOLDEN / "int8_table_v3.txt").read_text()
+    (y,) = _native.Model(graph, 1).run({"ids": np.arange(12).reshape(2, 6) % 9})
+    assert y.shape == (2, 6, 9)
+    assert _native.crc32c(y.tobytes()) == GOLDEN_SCORES_OF_WORDS
 
 
 # ---- What cannot be stored is refused when it is saved ----

@@ -62,7 +62,7 @@ def test_compile_to_half_and_inspect(folder, precision):
     assert shown["precisions"][precision] == 2
 
 
-@pytest.mark.parametrize("command", ["demo", "compile", "bench", "inspect", "profile", "doctor"])
+@pytest.mark.parametrize("command", ["demo", "compile", "quantize", "bench", "inspect", "profile", "doctor"])
 def test_every_command_has_help(command):
     done = cli(command, "--help")
     assert done.returncode == 0
@@ -72,6 +72,44 @@ def test_every_command_has_help(command):
 def test_compiled_artefact_runs(folder):
     model = taille.load(folder / "small.safetensors")
     assert model.predict(np.zeros((2, 3, 8, 8), np.float32)).shape == (2, 10)
+
+
+def test_quantize_says_what_became_of_every_node(folder):
+    options = ["--report", "--smooth", 0.5, "--ignore", "re:[01]", "--samples", 32, "--calibrator", "percentile"]
+    found = parsed("quantize", "nets.py:small", "-o", "q.safetensors", *options, "--json", cwd=folder)
+    assert found["left_float32"] == [{"name": "0", "op": "conv2d", "why": "ignored by request"}]
+    assert found["size_bytes"] == (folder / "q.safetensors").stat().st_size < found["size_bytes_before"]
+    (step,) = found["recipe"]
+    assert (step["calibrator"], step["smooth"], step["ignore"]) == ("percentile", 0.5, ["re:[01]"])
+    rows = {row["name"]: row for row in found["report"]["nodes"]}
+    assert rows["3"]["precision"] == "int8"
+    assert rows["3"]["layer_sqnr_db"] > 20
+    assert rows["3"]["seconds_after"] > 0
+    assert taille.load(folder / "q.safetensors").predict(np.zeros((2, 3, 8, 8), np.float32)).shape == (2, 10)
+    text = cli("quantize", "nets.py:small", "-o", "q.safetensors", *options, "--no-bias-correction", cwd=folder).stdout
+    left, site = "left in float32: 0 (conv2d): ignored by request", "3: not smoothed: its input comes from"
+    for words in (left, site, "alone dB", "worst alone: 3"):
+        assert words in text
+
+
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+def test_quantize_to_half(folder, precision):
+    options = ["--precision", precision, "--ignore", "linear", "--json"]
+    found = parsed("quantize", "nets.py:small", "-o", "h.safetensors", *options, cwd=folder)
+    assert found["recipe"][-1] == {"step": "quantize", "precision": precision, "ignore": ["linear"]}
+    assert {n["op"]: n["precision"] for n in found["report"]["nodes"]}["conv2d"] == precision
+    assert [n["op"] for n in found["left_float32"]] == ["linear"]
+
+
+def test_compile_to_mixed(folder):
+    facts = parsed("compile", "nets.py:small", "mixed.safetensors", "--precision", "mixed", "--json", cwd=folder)
+    assert (facts["precision"], facts["left_float32"]) == ("mixed", [])
+
+
+def test_quantize_mixed(folder):
+    options = ["--precision", "mixed", "--max-accuracy-drop", 0, "--smooth", "off", "--json"]
+    found = parsed("quantize", "nets.py:small", "-o", "m.safetensors", *options, cwd=folder)
+    assert sorted(found["recipe"][0]["mixed"]["kept"]) == sorted(r["name"] for r in found["left_float32"]) == ["0", "3"]
 
 
 def test_inspect(folder):
@@ -106,6 +144,10 @@ def test_doctor_tells_level_and_threads():
         (["compile", "nets.py:absent", "x.safetensors"], "absent"),
         (["compile", "nets.py:small", "x.safetensors", "--precision", "int3"], "int3"),
         (["compile", "nets.py:unsupported", "x.safetensors"], "svd"),
+        (["quantize", "nets.py:small", "-o", "x.safetensors", "--ignore", "nothing"], "no node is called 'nothing'"),
+        (["quantize", "nets.py:small", "-o", "x.safetensors", "--smooth", "7"], "smooth is 7"),
+        (["quantize", "nets.py:small", "-o", "x.safetensors", "--smooth", "on"], "--smooth is 'on'"),
+        (["quantize", "nets.py:small"], "--output"),
     ],
 )
 def test_mistakes_get_a_message_and_no_traceback(folder, args, message):

@@ -14,6 +14,7 @@ from torch import nn
 import taille
 from artefact_files import File, bfloat16, float16, half, load, mlp, table_of, take_apart
 from taille import _native
+from taille.capture import capture
 from zoo import cifar, minilm, relative_error, resnet20, sentence_pairs, tokens
 from zoo import mlp as mlp_module
 
@@ -71,11 +72,13 @@ def check_same_bits(graph: Any, *samples: dict[str, Any]) -> None:
 @pytest.mark.parametrize("dtype", TYPES)
 def test_convolutions_have_the_bits_of_the_rounded_weights(dtype: str) -> None:
     small = taille.quantize_model(mixed(), dtype)
-    assert {r.precision for r in small.report} == {dtype}
-    assert [r.name for r in small.report] == ["stem", "depthwise", "grouped", "pointwise", "fc"]
-    assert all(
-        r.weight_sqnr_db is not None and r.weight_sqnr_db > (70 if dtype == "float16" else 50) for r in small.report
-    )
+    assert [r.name for r in small.report] == [n["name"] for n in small.graph.nodes]
+    layers = [r for r in small.report if r.precision == dtype]
+    assert [r.name for r in layers] == ["stem", "depthwise", "grouped", "pointwise", "fc"]
+    assert all(r.weight_sqnr_db is not None and r.weight_sqnr_db > (70 if dtype == "float16" else 50) for r in layers)
+    biases = {"stem": 24, "depthwise": 24, "grouped": 48, "pointwise": 75, "fc": 33}
+    assert all(r.weight_bytes_before == 2 * r.weight_bytes_after - 4 * biases[r.name] for r in layers)
+    assert {r.precision for r in small.report if r not in layers} == {"float32"}
     rng = np.random.default_rng(0)
     check_same_bits(small.graph, *({"x": rng.standard_normal((n, 3, 8, 8), np.float32)} for n in (1, 5, 20)))
 
@@ -89,6 +92,15 @@ def test_embeddings_have_the_bits_of_the_rounded_table(dtype: str) -> None:
     bad = {"ids": np.array([[0, 8, 1, 9, 0, 0]]), "image": np.zeros((1, 3, 6, 6), np.float32)}
     with pytest.raises(ValueError, match=r"embedding 'embedding': id 9 at position 3 is outside \[0, 9\)"):
         _native.Model(half(dtype), 1).run(bad)
+
+
+def test_the_error_of_every_node_can_be_measured() -> None:
+    model = taille.TorchModel(mlp_module(8, 16, 4), (torch.ones(2, 8),), calibration_data=[torch.rand(20, 8)])
+    report = taille.quantize_model(model, "bfloat16", measure_layers=True).report
+    assert all(30 < r.output_sqnr_db < 80 and r.seconds_after for r in report)
+    model.calibration_data = None
+    with pytest.raises(ValueError, match="measure_layers needs calibration data"):
+        taille.quantize_model(model, "float16", measure_layers=True)
 
 
 def test_denormal_halves_count() -> None:
@@ -156,6 +168,8 @@ def test_weights_beyond_float16_are_refused_by_name() -> None:
         taille.quantize_model(model, "float16")
     taille.quantize_model(model, "float16", ignore=["layers.1"])
     taille.quantize_model(model, "bfloat16")
+    graph, _ = _native.optimize(capture(model).graph)
+    assert (_native.half_overflows(graph, "float16"), _native.half_overflows(graph, "bfloat16")) == (["layers.1"], [])
     with torch.no_grad():
         net.layers[1].weight[2, 3] = 65519.9
     taille.quantize_model(model, "float16")
@@ -221,8 +235,8 @@ def test_format_versions_are_what_the_graph_needs(make: Any) -> None:
     new = take_apart(_native.serialize(mlp()))
     new.format = "2"
     refused(new, "it says format version 2, its graph is version 1")
-    parts.format = "3"
-    refused(parts, "format version 3, this taille reads up to version 2")
+    parts.format = "4"
+    refused(parts, "format version 4, this taille reads up to version 3")
 
 
 def test_a_model_on_halves_keeps_no_float32_copy() -> None:

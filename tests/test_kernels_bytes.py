@@ -189,3 +189,17 @@ class TestCopy:
             for bad in (-1, 11, 2**62):
                 ids[3] = bad
                 assert KERNELS.embedding(table, ids, out, variant=variant) == 3
+
+    @pytest.mark.parametrize("variant", rows("embedding_s8", reference=True))
+    def test_embedding_of_int8_rows(self, variant: str) -> None:
+        rng = np.random.default_rng(4)
+        for width, at in itertools.product((1, 5, 16, 37), ("begin", "end")):
+            table = guarded(rng.integers(-128, 128, (11, width)).astype(np.int8), at=at)
+            scale = guarded(rng.uniform(1e-3, 1, 11).astype(np.float32), at=at)
+            ids = np.array([10, 0, 3, 3, 10], np.int64)
+            out = guarded_empty((5, width), np.float32, at=at)
+            assert KERNELS.embedding_s8(table, scale, guarded(ids), out, variant=variant) == -1
+            np.testing.assert_array_equal(out, table[ids] * scale[ids, None])
+            for bad in (-1, 11, 2**62):
+                ids[3] = bad
+                assert KERNELS.embedding_s8(table, scale, ids, out, variant=variant) == 3

@@ -200,6 +200,15 @@ def test_quantize_per_channel_is_what_models_get() -> None:
     assert (q.dtype, q.shape, np.abs(q).max()) == (np.int8, w.shape, 127)
     back = kernels.dequantize(q, scale)
     assert (np.abs(back - w) <= 0.5001 * scale.reshape(-1, 1, 1, 1)).all()
+    w = normal(1, 20000)
+    w[0, 0] = 8.0
+    clipped, least = kernels.quantize_per_channel(w, clipping="mse")
+    assert least[0] < 8 / 127
+    assert ((kernels.dequantize(clipped, least) - w) ** 2).sum() < (
+        (kernels.dequantize(*kernels.quantize_per_channel(w)) - w) ** 2
+    ).sum()
+    with pytest.raises(ValueError, match="weight clipping 'best'; wanted none or mse"):
+        kernels.quantize_per_channel(w, clipping="best")
 
 
 def test_quantize_and_dequantize() -> None:

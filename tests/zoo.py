@@ -81,18 +81,21 @@ def resnet20() -> ResNet20:
 
 
 def cifar(part: str, start: int, count: int) -> tuple[torch.Tensor, np.ndarray[Any, Any]]:
-    """Images [n, 3, 32, 32], normalised, and labels [n] of the CIFAR-10 JPEG files."""
+    """Images [n, 3, 32, 32], normalised, and labels [n] of the CIFAR-10 JPEG files, in one shuffled order.
+
+    The files are sorted by class; the order is the same at every call.
+    """
     from PIL import Image
 
     with np.load(data_file(f"cifar10_jpeg_{part}.npz")) as archive:
         jpeg, offset, label = (archive[k] for k in ("jpeg", "offset", "label"))
+    chosen = np.random.default_rng(0).permutation(len(label))[start : start + count]
     images = [
-        np.asarray(Image.open(io.BytesIO(jpeg[offset[i] : offset[i + 1]].tobytes())).convert("RGB"))
-        for i in range(start, start + count)
+        np.asarray(Image.open(io.BytesIO(jpeg[offset[i] : offset[i + 1]].tobytes())).convert("RGB")) for i in chosen
     ]
     pixels = np.stack(images).astype(np.float32) / 255.0
     pixels = (pixels - np.float32(MEAN)) / np.float32(STD)
-    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))), label[start : start + count]
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))), label[chosen]
 
 
 def minilm() -> tuple[nn.Module, Any]:

@@ -300,8 +300,8 @@ double ThreadPool::fork_join_seconds() {
     if (batch && (!best || *batch < *best)) best = batch;
   } while ((!best || *best > kGood) && Clock::now() < until);
   if (!best) return kGood;  // other callers had the workers all the while: to be measured another time
-  // What is measured while a worker waits for its CPU says nothing of the calls to come, and a worker that comes late is
-  // not waited for: no fork is taken to cost more than this.
+  // What is measured while a worker waits for its CPU says nothing of the calls to come, and a worker that comes late
+  // is not waited for: no fork is taken to cost more than this.
   const double cost = std::min(*best, kGood);
   state_->fork_join_cost.store(cost, std::memory_order_relaxed);
   return cost;

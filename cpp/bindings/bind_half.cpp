@@ -51,6 +51,10 @@ void bind_half_kernels(py::module_& m) {
 
 void bind_half(py::module_& m) {
   m.def("half_candidates", &half_candidates, py::arg("graph"), "The nodes whose weights can be stored in 16 bits.");
+  m.def(
+      "half_overflows",
+      [](const Graph& graph, const std::string& dtype) { return half_overflows(graph, half_named(dtype)); },
+      py::arg("graph"), py::arg("dtype"), "Of these, the nodes with a finite weight that becomes infinite.");
   m.def("half_weights", &half_graph, py::arg("graph"), py::arg("dtype"), py::arg("nodes"),
         "The graph with these nodes' weights as float16 or bfloat16, and a report row per candidate.");
 }

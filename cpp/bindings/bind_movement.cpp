@@ -42,6 +42,19 @@ int64_t embedding(const py::array& table, const Array<int64_t>& ids, py::array o
   return bad_index;
 }
 
+int64_t embedding_s8(const Array<int8_t>& table, const Array<float>& scale, const Array<int64_t>& ids, Array<float> out,
+                     const std::string& variant) {
+  check(table.ndim() == 2 && scale.ndim() == 1 && scale.shape(0) == table.shape(0),
+        "embedding_s8: wanted a table [rows, width] and a scale per row");
+  check(out.ndim() == 2 && out.shape(0) == ids.size() && out.shape(1) == table.shape(1), "embedding_s8: out must be (",
+        ids.size(), ", ", table.shape(1), ")");
+  int64_t bad_index = 0;
+  const EmbeddingS8Args g{table.data(), scale.data(), table.shape(0),     table.shape(1),
+                          ids.data(),   ids.size(),   out.mutable_data(), &bad_index};
+  run_variant("embedding_s8", embedding_s8_table(), variant, g);
+  return bad_index;
+}
+
 }  // namespace
 
 void bind_movement(py::module_& m) {
@@ -49,6 +62,9 @@ void bind_movement(py::module_& m) {
   m.def("copy", &copy, "x"_a, "out"_a, py::kw_only(), "variant"_a, "Copy x to out, whatever the strides of both.");
   m.def("embedding", &embedding, "table"_a, py::arg("ids").noconvert(), "out"_a, py::kw_only(), "variant"_a,
         "out[i] = table[ids[i]]; gives the index of the first bad id, or -1.");
+  m.def("embedding_s8", &embedding_s8, py::arg("table").noconvert(), py::arg("scale").noconvert(),
+        py::arg("ids").noconvert(), py::arg("out").noconvert(), py::kw_only(), "variant"_a,
+        "out[i] = table[ids[i]] * scale[ids[i]]; gives the index of the first bad id, or -1.");
 }
 
 }  // namespace taille

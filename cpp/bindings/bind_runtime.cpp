@@ -28,15 +28,15 @@ py::list pass_list() {
 }
 
 py::tuple quantize_graph(const Graph& graph, const std::map<std::string, std::pair<float, float>>& given,
-                         const std::vector<std::string>& ignored) {
+                         const std::vector<std::string>& ignored, const std::string& clipping) {
   Ranges ranges;
   for (const auto& [name, range] : given) ranges[name] = {range.first, range.second};
-  const std::set<std::string> ignore(ignored.begin(), ignored.end());
+  const QuantizeOptions options{{ignored.begin(), ignored.end()}, clipping_from_name(clipping)};
   std::vector<QuantizeReport> report;
   Graph out;
   {
     py::gil_scoped_release nogil;  // graphs hold no Python objects
-    out = quantize(graph, ranges, ignore, &report);
+    out = quantize(graph, ranges, options, &report);
   }
   return py::make_tuple(std::move(out), report_rows(report));
 }
@@ -115,6 +115,13 @@ std::map<std::string, std::pair<float, float>> ranges_of(const Calibrator& calib
   return out;
 }
 
+std::map<std::string, Array<float>> channel_maxima(const Calibrator& calibrator) {
+  std::map<std::string, Array<float>> out;
+  for (const auto& [name, maxima] : calibrator.channel_maxima())
+    out[name] = Array<float>(static_cast<py::ssize_t>(maxima.size()), maxima.data());
+  return out;
+}
+
 }  // namespace
 
 void bind_runtime(py::module_& m) {
@@ -122,7 +129,8 @@ void bind_runtime(py::module_& m) {
         "All passes: (optimised graph, its text after the named pass or '').");
   m.def("passes", &pass_list, "(name, what it does) of each pass, in order.");
   m.def("quantize", &quantize_graph, py::arg("graph"), py::arg("ranges"),
-        py::arg("ignore") = std::vector<std::string>(), "The int8 graph and a report row per layer.");
+        py::arg("ignore") = std::vector<std::string>(), py::arg("weight_clipping") = "none",
+        "The int8 graph and a report row per layer.");
 
   py::class_<Calibrator>(m, "Calibrator", "Streaming statistics of every float tensor of an optimised graph.")
       .def(py::init([](const Graph& g, int threads, const std::string& isa) {
@@ -131,6 +139,8 @@ void bind_runtime(py::module_& m) {
            py::arg("graph"), py::arg("threads") = 0, py::arg("isa") = "")
       .def("run", &calibrate, py::arg("inputs"), "Observes one batch: arrays by input name.")
       .def("ranges", &ranges_of, py::arg("method") = "minmax", py::arg("percentile") = 99.99)
+      .def("channel_maxima", &channel_maxima,
+           "The largest magnitude of each channel of what linear layers read, by value name.")
       .def_property_readonly("batches", &Calibrator::batches);
 
   py::class_<Model>(m, "Model", "A graph made ready to run.")

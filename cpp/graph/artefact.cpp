@@ -1,11 +1,12 @@
-// The artefact's format, versions 1 and 2. A graph with a float16 or bfloat16 value is version 2, any other version 1.
+// The artefact's format, versions 1 to 3. A graph with an embedding on an int8 table is version 3, else one with a
+// float16 or bfloat16 value version 2, any other version 1.
 //
 // FILE    8 bytes    length n of the header, little-endian
 //         n bytes    the header: a JSON object, padded with spaces so that 8 + n is a multiple of 64
 //         the rest   the tensors' data, little-endian, row-major, without holes, the last byte is the file's last
 //   This is safetensors. The header maps each tensor's name to {"dtype": .., "shape": [..], "data_offsets": [a, b]},
-//   offsets counted from the end of the header; dtypes are F32 U8 I8 I32 I64 BOOL, in version 2
-//   F16 BF16 too. A BOOL byte is 0 or 1.
+//   offsets counted from the end of the header; dtypes are F32 U8 I8 I32 I64 BOOL, from
+//   version 2 on F16 BF16 too. A BOOL byte is 0 or 1.
 //   Tensors lie in the order of tensor_order(): elements of 8 bytes first, then 4, 2, 1, else by value id; so each is
 //   aligned to its elements. "__metadata__" maps strings to strings and holds what artefact.h lists, nothing else.
 //
@@ -118,6 +119,10 @@ size_t checked_bytes(DType type, const std::vector<int64_t>& dims) {
 }
 
 int64_t format_of(const Graph& graph) {
+  const auto int8_table = [&](const Node& n) {
+    return n.op == "embedding" && graph.value(n.inputs[0]).dtype == DType::s8;
+  };
+  if (std::ranges::any_of(graph.nodes, int8_table)) return 3;
   return std::ranges::any_of(graph.values, [](const Value& v) { return is_half(v.dtype); }) ? 2 : 1;
 }
 

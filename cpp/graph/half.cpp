@@ -28,10 +28,15 @@ std::shared_ptr<Tensor> narrowed(const Tensor& w, DType type) {
   return out;
 }
 
+std::vector<float> widened(const Tensor& half) {
+  std::vector<float> out(static_cast<size_t>(half.count()));
+  select_kernel(widen_table(), active_isa()).run({half.data.data(), half.count(), half.dtype, out.data()});
+  return out;
+}
+
 // Decibels of signal over rounding noise; throws where a finite weight became infinite.
 double checked_sqnr(const Tensor& w, const Tensor& half, const std::string& name) {
-  std::vector<float> rounded(static_cast<size_t>(w.count()));
-  select_kernel(widen_table(), active_isa()).run({half.data.data(), w.count(), half.dtype, rounded.data()});
+  const std::vector<float> rounded = widened(half);
   double signal = 0, noise = 0;
   for (size_t i = 0; i < rounded.size(); ++i) {
     const float x = w.as<float>()[i];
@@ -45,6 +50,15 @@ double checked_sqnr(const Tensor& w, const Tensor& half, const std::string& name
   return noise > 0 ? 10 * std::log10(signal / noise) : std::numeric_limits<double>::infinity();
 }
 
+bool overflows(const Tensor& w, DType type) {
+  Tensor most(DType::f32, {1});
+  float& value = *most.as<float>();
+  for (int64_t i = 0; i < w.count(); ++i)
+    if (std::isfinite(w.as<float>()[i])) value = std::max(value, std::abs(w.as<float>()[i]));
+  const float narrow = widened(*narrowed(most, type))[0];
+  return !std::isfinite(narrow);
+}
+
 struct HalfWeight {
   ValueId id;
   double sqnr_db;
@@ -56,6 +70,16 @@ std::vector<std::string> half_candidates(const Graph& graph) {
   std::vector<std::string> names;
   for (const Node& node : graph.nodes)
     if (weight_input(graph, node) >= 0) names.push_back(node.name);
+  return names;
+}
+
+std::vector<std::string> half_overflows(const Graph& graph, DType type) {
+  std::vector<std::string> names;
+  for (const Node& node : graph.nodes) {
+    const int input = weight_input(graph, node);
+    if (input >= 0 && overflows(*graph.value(node.inputs[static_cast<size_t>(input)]).constant, type))
+      names.push_back(node.name);
+  }
   return names;
 }
 

@@ -14,6 +14,9 @@ namespace taille {
 // The nodes whose weights can be stored in 16 bits: linear, conv2d and embedding with float32 constants; in order.
 std::vector<std::string> half_candidates(const Graph& graph);
 
+// Of these, the nodes with a finite weight that `type`, float16 or bfloat16, can only hold as infinity.
+std::vector<std::string> half_overflows(const Graph& graph, DType type);
+
 // Stores the weights of the named nodes (all out of half_candidates) as `type`, float16 or bfloat16, to nearest even.
 // A finite weight that becomes infinite is an error naming its tensor. The report gets a row per candidate.
 Graph half_weights(const Graph& graph, DType type, const std::set<std::string>& nodes,

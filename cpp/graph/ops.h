@@ -25,7 +25,8 @@
 // cast                 x                                        dtype S ("float32", "int64", "bool")
 // softmax              x f                                      axis I
 // layer_norm           x f, gamma? , beta?                      axes I (how many trailing), epsilon F
-// embedding            table f|h [V,E], ids i                     ids outside [0,V) are an error at run time
+// embedding            table f|h|s8 [V,E], ids i, scale? f [V] (table s8)
+//                                                               ids outside [0,V) are an error at run time
 // matmul               a f [..,M,K], b f [..,K,N]               leading dims broadcast
 // sdpa                 q f|u [..,H,S,D], k, v, mask? f|b (broadcast to [..,H,S,T])
 //                                                               scale F, causal B, heads_last B ([N,S,H,D] instead),

@@ -169,9 +169,18 @@ Inferred layer_norm(const InferContext& c) {
 }
 
 Inferred embedding(const InferContext& c) {
-  c.want_dtype(0, {DType::f32, DType::f16, DType::bf16});
+  c.want_dtype(0, {DType::f32, DType::f16, DType::bf16, DType::s8});
   c.want_dtype(1, {DType::s64});
   c.want(c.in(0).shape.size() == 2, "the table is ", text_of(c.in(0).shape), "; wanted 2 dimensions");
+  const bool int8 = c.in(0).dtype == DType::s8;
+  c.want(int8 == c.has(2), "an int8 table needs a scale, and only that");
+  if (int8) {
+    c.want_dtype(2, {DType::f32});
+    c.want(c.graph.is_constant(c.node.inputs[0]) && c.graph.is_constant(c.node.inputs[2]),
+           "an int8 table and its scale must be constants");
+    c.want(c.in(2).shape == Shape{c.in(0).shape[0]}, "the scale has shape ", text_of(c.in(2).shape), "; wanted [",
+           c.in(0).shape[0].text(), "]");
+  }
   Shape shape = c.in(1).shape;
   shape.push_back(c.in(0).shape[1]);
   return {DType::f32, shape};
@@ -251,7 +260,7 @@ std::vector<OpSpec> layer_ops() {
       {"adaptive_avg_pool2d", 1, 1, {{"output_size", List{}, true}, layout}, adaptive_pool},
       {"mean", 1, 1, {{"axes", List{}, true}, {"keepdim", false}}, mean},
       {"layer_norm", 1, 3, {{"axes", int64_t{1}}, epsilon}, layer_norm},
-      {"embedding", 2, 2, {}, embedding},
+      {"embedding", 2, 3, {}, embedding},
       {"matmul", 2, 2, {}, matmul},
       {"sdpa", 3, 4, {{"scale", 1.0, true}, {"causal", false}, {"heads_last", false}, dtype}, sdpa},
   };

@@ -11,7 +11,6 @@ namespace taille {
 
 namespace {
 
-constexpr double kInf = std::numeric_limits<double>::infinity();
 constexpr int64_t kMaxDepth = 66311;
 
 // Keeps its input's scale: data is only moved or selected.
@@ -36,38 +35,10 @@ double apply(const std::string& op, double x) {
 
 bool has_table(const std::string& op) { return !std::isnan(apply(op, 0.5)); }
 
-struct QuantizedWeight {
-  std::shared_ptr<Tensor> values, scale;
-  double sqnr_db;
-};
-
-QuantizedWeight quantize_weight(const Tensor& w) {
-  const int64_t rows = w.dims[0], row = w.count() / rows;
-  QuantizedWeight q{std::make_shared<Tensor>(DType::s8, w.dims),
-                    std::make_shared<Tensor>(DType::f32, std::vector<int64_t>{rows}), 0};
-  double signal = 0, noise = 0;
-  for (int64_t n = 0; n < rows; ++n) {
-    const float* x = w.as<float>() + n * row;
-    float most = 0;
-    for (int64_t i = 0; i < row; ++i) most = std::max(most, std::abs(x[i]));
-    const float scale = most > 0 ? most / 127 : 1;
-    q.scale->as<float>()[n] = scale;
-    for (int64_t i = 0; i < row; ++i) {
-      const float v = std::clamp(std::nearbyint(x[i] / scale), -127.0f, 127.0f);
-      q.values->as<int8_t>()[n * row + i] = static_cast<int8_t>(v);
-      signal += static_cast<double>(x[i]) * x[i];
-      noise += std::pow(static_cast<double>(x[i]) - static_cast<double>(v) * scale, 2);
-    }
-  }
-  q.sqnr_db = noise > 0 ? 10 * std::log10(signal / noise) : kInf;
-  return q;
-}
-
 class Quantizer {
  public:
-  Quantizer(const Graph& g, const Ranges& ranges, const std::set<std::string>& ignore,
-            std::vector<QuantizeReport>* report)
-      : r_(g), ranges_(ranges), ignore_(ignore), report_(report), u8_(g.values.size(), kNone), f32_(u8_) {}
+  Quantizer(const Graph& g, const Ranges& ranges, const QuantizeOptions& options, std::vector<QuantizeReport>* report)
+      : r_(g), ranges_(ranges), options_(options), report_(report), u8_(g.values.size(), kNone), f32_(u8_) {}
 
   Graph run() {
     decide();
@@ -79,12 +50,18 @@ class Quantizer {
  private:
   Rewriter r_;
   const Ranges& ranges_;
-  const std::set<std::string>& ignore_;
+  const QuantizeOptions& options_;
   std::vector<QuantizeReport>* report_;
   std::vector<ValueId> u8_, f32_;  // new values in each form, by old value
-  std::vector<char> int8_;         // per node: a linear, convolution or attention that runs in int8
+  std::vector<char> int8_;         // per node: a linear, convolution or attention in int8, an embedding of such rows
   std::vector<char> u8_out_;       // per node: gives uint8
   std::vector<std::string> why_;
+
+  struct Int8Weight {
+    ValueId values, scale;
+    double sqnr_db;
+  };
+  std::map<ValueId, Int8Weight> weights_;  // by old value
 
   const Value& value(ValueId old) const { return r_.from.value(old); }
   static size_t at(ValueId v) { return static_cast<size_t>(v); }
@@ -96,9 +73,12 @@ class Quantizer {
 
   // "" where the node can run in int8, else why not; "-" for nodes without weights.
   std::string obstacle(const Node& node) const {
-    if (node.op != "linear" && node.op != "conv2d" && node.op != "sdpa") return "-";
-    if (ignore_.contains(node.name)) return "ignored by request";
+    const bool table = node.op == "embedding";
+    if (node.op != "linear" && node.op != "conv2d" && node.op != "sdpa" && !table) return "-";
+    if (options_.ignore.contains(node.name)) return "ignored by request";
     if (node.op == "sdpa") return attention_obstacle(node);
+    if (table && !value(node.inputs[0]).constant) return "its table is computed";
+    if (table) return value(node.inputs[0]).dtype == DType::f32 ? "" : "already quantised";
     if (value(node.inputs[1]).dtype != DType::f32) return "already quantised";
     const Tensor& w = *value(node.inputs[1]).constant;
     if (w.count() / std::max<int64_t>(1, w.dims[0]) > kMaxDepth) return "too deep for exact int32 sums";
@@ -114,7 +94,7 @@ class Quantizer {
   }
 
   static bool has_residual(const Node& node) { return node.op != "sdpa" && node.has_input(3); }
-  static size_t byte_inputs(const Node& node) { return node.op == "sdpa" ? 3 : 1; }
+  static size_t byte_inputs(const Node& node) { return node.op == "sdpa" ? 3 : node.op == "embedding" ? 0 : 1; }
 
   bool requantises(const Node& node) const {
     if (!range(node.output)) return false;
@@ -142,7 +122,7 @@ class Quantizer {
       why_[n] = obstacle(node);
       int8_[n] = why_[n].empty();
       if (int8_[n]) {
-        able[n] = range(node.output) != nullptr;
+        able[n] = node.op != "embedding" && range(node.output) != nullptr;
       } else if (value(node.output).dtype == DType::f32 && (keeps_scale(node) || requantises(node))) {
         able[n] = std::all_of(node.inputs.begin(), node.inputs.end(),
                               [&](ValueId i) { return i != kNone && available[at(i)]; });
@@ -191,24 +171,41 @@ class Quantizer {
 
   void rewrite(size_t n) {
     const Node& node = r_.from.nodes[n];
-    if (int8_[n]) return node.op == "sdpa" ? attention(n) : layer(n);
+    if (int8_[n]) return node.op == "sdpa" ? attention(n) : node.op == "embedding" ? table(node) : layer(n);
     if (report_ && why_[n] != "-") report_->push_back({node.name, node.op, "float32", why_[n], 0});
     if (u8_out_[n]) return byte_node(node);
     for (ValueId i : node.inputs) float_form(i);
     r_.copy(node);
   }
 
+  // A weight that several nodes read (an embedding and the layer that decodes it) is stored once.
+  const Int8Weight& weight_of(ValueId old) {
+    const auto [it, absent] = weights_.try_emplace(old);
+    if (absent) {
+      const QuantizedWeight q = quantize_weight(*value(old).constant, options_.clipping);
+      const std::string& name = value(old).name;
+      it->second = {r_.constant(name + ".int8", q.values), r_.constant(name + ".scale", q.scale), q.sqnr_db};
+    }
+    return it->second;
+  }
+
   void layer(size_t n) {
     const Node& node = r_.from.nodes[n];
-    const QuantizedWeight q = quantize_weight(*value(node.inputs[1]).constant);
-    const std::string& weight_name = value(node.inputs[1]).name;
     std::vector<ValueId> inputs(5, kNone);
     inputs[0] = byte_form(node.inputs[0]);
-    inputs[1] = r_.constant(weight_name + ".int8", q.values);
+    const Int8Weight& weight = weight_of(node.inputs[1]);
+    inputs[1] = weight.values;
     if (node.has_input(2)) inputs[2] = r_.map(node.inputs[2]);
     if (node.has_input(3)) inputs[3] = u8_out_[n] ? byte_form(node.inputs[3]) : float_form(node.inputs[3]);
-    inputs[4] = r_.constant(weight_name + ".scale", q.scale);
-    finish_int8(n, std::move(inputs), q.sqnr_db);
+    inputs[4] = weight.scale;
+    finish_int8(n, std::move(inputs), weight.sqnr_db);
+  }
+
+  void table(const Node& node) {
+    const Int8Weight& weight = weight_of(node.inputs[0]);
+    r_.alias(node.output,
+             r_.emit("embedding", {weight.values, float_form(node.inputs[1]), weight.scale}, {}, node, ""));
+    if (report_) report_->push_back({node.name, node.op, "int8", "a scale per row of the table", weight.sqnr_db});
   }
 
   void attention(size_t n) {
@@ -269,12 +266,12 @@ Quant quant_of(Range range) {
   return {scale, std::clamp(static_cast<int32_t>(std::nearbyint(-lo / scale)), 0, 255)};
 }
 
-Graph quantize(const Graph& graph, const Ranges& ranges, const std::set<std::string>& ignore,
+Graph quantize(const Graph& graph, const Ranges& ranges, const QuantizeOptions& options,
                std::vector<QuantizeReport>* report) {
-  for (const std::string& name : ignore)
+  for (const std::string& name : options.ignore)
     check(std::any_of(graph.nodes.begin(), graph.nodes.end(), [&](const Node& n) { return n.name == name; }),
           "ignore names '", name, "', but the graph has no such node");
-  return Quantizer(graph, ranges, ignore, report).run();
+  return Quantizer(graph, ranges, options, report).run();
 }
 
 }  // namespace taille

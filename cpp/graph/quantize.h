@@ -1,6 +1,8 @@
-// From a float32 graph (optimised) to one whose linear layers, convolutions and attention run in int8, from calibrated ranges.
+// From a float32 graph (optimised) to one whose linear layers, convolutions and attention run in int8, from calibrated
+// ranges.
 //   activations  uint8, asymmetric:  scale = (hi - lo) / 255, zero_point = round(-lo / scale), zero always exact
-//   weights      int8, symmetric:    scale[n] = max|w[n]| / 127, one per output channel
+//   weights      int8, symmetric, one scale per output channel: quantize_weight.h
+//   tables       of embeddings: int8, symmetric, one scale per row
 // Between int8 layers, pooling, add, concat, clamp, activations (as byte tables) and data movement stay uint8.
 #pragma once
 
@@ -10,6 +12,7 @@
 #include <vector>
 
 #include "graph/graph.h"
+#include "graph/quantize_weight.h"
 
 namespace taille {
 
@@ -18,15 +21,19 @@ struct Range {
 };
 using Ranges = std::map<std::string, Range, std::less<>>;  // by value name
 
+struct QuantizeOptions {
+  std::set<std::string> ignore;  // names of nodes that stay float32; an unknown name is an error
+  WeightClipping clipping = WeightClipping::none;
+};
+
 struct QuantizeReport {
   std::string name, op;
   std::string precision;  // "int8" or "float32"
-  std::string why;        // why it was left alone, else ""
-  double weight_sqnr_db;  // 10 log10(sum w^2 / sum (w - q s)^2); 0 where there are no weights
+  std::string why;        // why that, where there is something to say, else ""
+  double weight_sqnr_db;  // see QuantizedWeight; 0 where there are no weights
 };
 
-// `ignore`: names of nodes that stay float32; an unknown name is an error.
-Graph quantize(const Graph& graph, const Ranges& ranges, const std::set<std::string>& ignore,
+Graph quantize(const Graph& graph, const Ranges& ranges, const QuantizeOptions& options,
                std::vector<QuantizeReport>* report);
 
 // The parameters that cover [lo, hi] and zero.

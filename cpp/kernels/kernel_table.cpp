@@ -55,6 +55,7 @@ std::vector<KernelListing> list_kernels() {
   append(out, "narrow", narrow_table());
   append(out, "copy", copy_table());
   append(out, "embedding", embedding_table());
+  append(out, "embedding_s8", embedding_s8_table());
   return out;
 }
 

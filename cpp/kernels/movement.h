@@ -1,4 +1,5 @@
-// Moving data without changing it: strided copies and row gathers. Portable C++ (memory-bound) but for transposes.
+// Moving data: strided copies and row gathers, which change nothing but for the scales of int8 rows. Portable C++
+// (memory-bound) but for transposes.
 #pragma once
 
 #include <cstdint>
@@ -33,5 +34,17 @@ struct EmbeddingArgs {
   int64_t* bad_index;
 };
 KernelTable<EmbeddingArgs> embedding_table();
+
+// out[i,:] = table[ids[i],:] * scale[ids[i]]; ids as above.
+struct EmbeddingS8Args {
+  const int8_t* table;  // [rows, width]
+  const float* scale;   // [rows]
+  int64_t rows, width;
+  const int64_t* ids;
+  int64_t count;
+  float* out;
+  int64_t* bad_index;
+};
+KernelTable<EmbeddingS8Args> embedding_s8_table();
 
 }  // namespace taille

@@ -33,4 +33,18 @@ void embedding_reference(const EmbeddingArgs& g) {
   }
 }
 
+void embedding_s8_reference(const EmbeddingS8Args& g) {
+  *g.bad_index = -1;
+  for (int64_t i = 0; i < g.count; ++i) {
+    const int64_t id = g.ids[i];
+    if (id < 0 || id >= g.rows) {
+      *g.bad_index = i;
+      return;
+    }
+    const int8_t* row = g.table + id * g.width;
+    const float scale = g.scale[id];
+    for (int64_t c = 0; c < g.width; ++c) g.out[i * g.width + c] = static_cast<float>(row[c]) * scale;
+  }
+}
+
 }  // namespace taille

@@ -57,14 +57,54 @@ Range TensorStatistics::least(double (*cost)(const Histogram&, Range)) const {
 }
 
 Calibrator::Calibrator(Graph graph, int threads, Isa isa)
-    : model_(std::move(graph), threads, isa), statistics_(model_.graph().values.size()) {}
+    : model_(std::move(graph), threads, isa), statistics_(model_.graph().values.size()) {
+  find_linear_inputs();
+}
+
+void Calibrator::find_linear_inputs() {
+  const Graph& g = model_.graph();
+  const std::vector<int32_t> producers = g.producers();
+  for (const Node& node : g.nodes) {
+    if (node.op != "linear") continue;
+    ValueId written = node.inputs[0];
+    const auto view = [&] {
+      const int32_t n = producers[static_cast<size_t>(written)];
+      return n >= 0 && g.nodes[static_cast<size_t>(n)].op == "reshape" ? &g.nodes[static_cast<size_t>(n)] : nullptr;
+    };
+    while (const Node* reshape = view()) written = reshape->inputs[0];
+    const auto channels = static_cast<size_t>(g.value(node.inputs[1]).constant->dims[1]);
+    const bool known = std::any_of(linear_inputs_.begin(), linear_inputs_.end(),
+                                   [&](const LinearInput& i) { return i.value == node.inputs[0]; });
+    if (!known) linear_inputs_.push_back({node.inputs[0], written, std::vector<float>(channels, 0)});
+  }
+}
+
+void Calibrator::observe_channels(ValueId id, const float* x, int64_t n) {
+  for (LinearInput& input : linear_inputs_) {
+    if (input.written != id) continue;
+    const auto channels = static_cast<int64_t>(input.maxima.size());
+    for (int64_t row = 0; row + channels <= n; row += channels)
+      for (int64_t c = 0; c < channels; ++c)
+        input.maxima[static_cast<size_t>(c)] = std::max(input.maxima[static_cast<size_t>(c)], std::abs(x[row + c]));
+  }
+}
+
+ChannelMaxima Calibrator::channel_maxima() const {
+  check(batches_ > 0, "the calibration data is empty");
+  ChannelMaxima maxima;
+  for (const LinearInput& input : linear_inputs_) maxima[model_.graph().value(input.value).name] = input.maxima;
+  return maxima;
+}
 
 void Calibrator::run(const Plan& plan, std::span<const void* const> inputs, std::span<void* const> outputs) {
   const Graph& g = model_.graph();
   auto observe = [&](ValueId id, const void* data) -> int64_t {
     const auto at = static_cast<size_t>(id);
     if (g.values[at].dtype != DType::f32) return 0;
-    return statistics_[at].observe(static_cast<const float*>(data), product(plan.dims[at]), model_.isa());
+    const auto* x = static_cast<const float*>(data);
+    const int64_t n = product(plan.dims[at]);
+    observe_channels(id, x, n);
+    return statistics_[at].observe(x, n, model_.isa());
   };
   for (size_t i = 0; i < inputs.size(); ++i) {
     const int64_t bad = observe(g.inputs[i], inputs[i]);

@@ -1,7 +1,8 @@
 // Calibration: the float32 graph runs in the native engine over the user's samples while statistics of every float
 // tensor are gathered in one pass. Memory does not depend on the number of samples: two extremes and one histogram of
-// kBins bins per tensor. The histogram covers [-reach, reach]; where a value lies outside, reach doubles and bins are
-// merged in pairs, so that nothing seen is lost.
+// kBins bins per tensor, and the largest magnitude of each channel that a linear layer reads. The histogram covers
+// [-reach, reach]; where a value lies outside, reach doubles and bins are merged in pairs, so that nothing seen is
+// lost.
 #pragma once
 
 #include <memory>
@@ -9,6 +10,7 @@
 #include <vector>
 
 #include "graph/quantize.h"
+#include "graph/smooth.h"
 #include "runtime/model.h"
 #include "runtime/range_search.h"
 
@@ -49,10 +51,23 @@ class Calibrator {
   // By value name. method: "minmax", "percentile", "entropy" or "mse". Throws where nothing was run.
   Ranges ranges(const std::string& method, double percentile) const;
 
+  // Of the values that linear layers read. Throws where nothing was run.
+  ChannelMaxima channel_maxima() const;
+
  private:
   Model model_;
+  // What a linear layer reads. A reshape is a view, not a step: it is seen where its memory is written.
+  struct LinearInput {
+    ValueId value, written;
+    std::vector<float> maxima;  // by channel
+  };
+
   std::vector<TensorStatistics> statistics_;  // by value id
+  std::vector<LinearInput> linear_inputs_;
   int64_t batches_ = 0;
+
+  void find_linear_inputs();
+  void observe_channels(ValueId id, const float* x, int64_t n);
 };
 
 }  // namespace taille

@@ -13,6 +13,7 @@ namespace {
 std::string text_of_dims(const Dims& dims) { return text_of(Shape(dims.begin(), dims.end())); }
 
 std::string precision_of(const Graph& g, const Node& node) {
+  if (node.op == "embedding" && g.value(node.inputs[0]).dtype == DType::s8) return "int8";
   if (node.has_input(1) && g.value(node.inputs[1]).dtype == DType::s8) return "int8";
   if (node.op == "sdpa" && g.value(node.inputs[0]).dtype == DType::u8) return "int8";
   for (size_t i = 0; i < node.inputs.size(); ++i)  // computed in float32, on weights of 16 bits

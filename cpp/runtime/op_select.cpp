@@ -26,7 +26,9 @@ class Embedding final : public Operator {
   Planned plan(const NodeShapes& shapes) const override {
     const int64_t count = product(shapes.inputs[1]);
     return {[this, count](const RunContext& c) {
-              const int64_t bad = is_half(type_) ? widen_rows(c, count) : copy_rows(c, count);
+              const int64_t bad = type_ == DType::s8 ? scale_rows(c, count)
+                                  : is_half(type_)   ? widen_rows(c, count)
+                                                     : copy_rows(c, count);
               check(bad < 0, "embedding '", name_, "': id ", bad < 0 ? 0 : c.in<int64_t>(1)[bad], " at position ", bad,
                     " is outside [0, ", rows_, ")");
             },
@@ -39,11 +41,17 @@ class Embedding final : public Operator {
   const KernelRow<WidenArgs>& widen_;
   int64_t rows_ = 0, width_ = 0;
 
-  // Both give the position of the first id outside the table, or -1.
+  // All give the position of the first id outside the table, or -1.
   int64_t copy_rows(const RunContext& c, int64_t count) const {
     int64_t bad = -1;
     select_kernel(embedding_table(), Isa::portable)
         .run({c.inputs[0], rows_, width_ * 4, c.in<int64_t>(1), count, c.output, &bad});
+    return bad;
+  }
+  int64_t scale_rows(const RunContext& c, int64_t count) const {
+    int64_t bad = -1;
+    select_kernel(embedding_s8_table(), Isa::portable)
+        .run({c.in<int8_t>(0), c.in<float>(2), rows_, width_, c.in<int64_t>(1), count, c.out<float>(), &bad});
     return bad;
   }
   int64_t widen_rows(const RunContext& c, int64_t count) const {

@@ -124,7 +124,7 @@ class CompiledModel(BaseMLModel):
         return self._model.threads
 
     def nodes(self) -> list[dict[str, str]]:
-        """Each node of the graph: name, op, kernel, precision, shape, and why it was left alone, if it was."""
+        """Each node of the graph: name, op, kernel, precision, shape, and why that precision, where that is said."""
         return [{**node, "why": self._why(node["name"])} for node in self._model.describe()]
 
     def _why(self, node: str) -> str:

@@ -14,7 +14,7 @@ class NodeTime:
 
     Attributes:
         name: the module path it came from.   op: the graph's op.   kernel: the kernel variant that ran.
-        precision: "int8" or "float32".   seconds: wall time.   shape: the output's sizes.
+        precision: "int8", "float16", "float32", ...   seconds: wall time.   shape: the output's sizes.
         why: why this precision and kernel, where there is something to say.
     """
 

@@ -4,50 +4,29 @@ from __future__ import annotations
 
 import copy
 import json
-from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taille.compiled import CompiledModel
+from taille.layer_report import LayerReport
 from taille.models import BaseMLModel, TensorSpec
 
 if TYPE_CHECKING:
     from taille import _native
 
-__all__ = ["NodeReport", "QuantizedModel"]
-
-
-@dataclass(frozen=True)
-class NodeReport:
-    """How one node was quantised.
-
-    Attributes:
-        name: the module path it came from.   op: the graph's op.
-        precision: "int8", "float16" or "bfloat16"; "float32" where it was left alone.
-        why: the reason where it was left alone, else "".
-        weight_sqnr_db: signal to quantisation noise of the weights in decibels; None for a node without weights.
-    """
-
-    name: str
-    op: str
-    precision: str
-    why: str
-    weight_sqnr_db: float | None
+__all__ = ["QuantizedModel"]
 
 
 class QuantizedModel(BaseMLModel):
     """A quantised model: runs natively, and compiles to an artefact with `compile_model`."""
 
-    def __init__(
-        self, graph: _native.Graph, metadata: dict[str, Any], report: tuple[NodeReport, ...], parent: BaseMLModel
-    ):
+    def __init__(self, graph: _native.Graph, metadata: dict[str, Any], report: LayerReport, parent: BaseMLModel):
         """Hold a quantised graph; made by `quantize_model`.
 
         Args:
             graph: the quantised native graph.
             metadata: JSON-compatible provenance, the recipe included.
-            report: how each node was quantised.
+            report: what became of each node; `str` gives a table, `to_json` an object.
             parent: the model that was quantised.
         """
         self.graph = graph
@@ -102,6 +81,4 @@ class QuantizedModel(BaseMLModel):
         return _native.save_artefact(str(path), self.graph, json.dumps(self._metadata))
 
     def __repr__(self) -> str:
-        counts = Counter(r.precision for r in self.report)
-        nodes = ", ".join(f"{n} nodes {precision}" for precision, n in counts.items())
-        return f"<QuantizedModel {self._metadata.get('name')}: {nodes}>"
+        return f"<QuantizedModel {self._metadata.get('name')}: {self.report.counts()}>"

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from taille.arrays import Array
+from taille.batches import batch_arrays
 from taille.models import TensorSpec
-from taille.quantization import batch_arrays
 
 if TYPE_CHECKING:
     from taille.torch_model import TorchModel

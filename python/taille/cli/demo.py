@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from taille.cli.output import clear_errors, err, human_bytes, out, print_json, print_table, require
+from taille.cli.output import clear_errors, human_bytes, out, print_json, print_table, progress_bars, require
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,12 +37,8 @@ def demo(
 ) -> None:
     """Train a small network on handwritten digits, quantise it to int8, and compare it with torch."""
     require("demo", "torch", "sklearn", "safetensors")
-    with clear_errors():
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-        columns = (TextColumn("{task.description:<24}"), BarColumn(), TimeElapsedColumn())
-        with Progress(*columns, console=err, transient=as_json) as progress, folder(output) as place:
-            rows, facts = compare(quick, threads, place, progress)
+    with clear_errors(), progress_bars(transient=as_json) as progress, folder(output) as place:
+        rows, facts = compare(quick, threads, place, progress)
     result = {"rows": rows, **facts}
     if as_json:
         print_json(result)

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-__all__ = ["clear_errors", "err", "fail", "human_bytes", "out", "print_json", "print_table", "require"]
+__all__ = [
+    "clear_errors",
+    "err",
+    "fail",
+    "human_bytes",
+    "out",
+    "print_json",
+    "print_table",
+    "progress_bars",
+    "progress_hook",
+    "require",
+]
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -31,6 +43,24 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     for row in rows:
         table.add_row(*row)
     out.print(table)
+
+
+def progress_bars(*, transient: bool) -> Progress:
+    """Bars on stderr, one per task; as a context they are drawn, and transient ones wiped at the end."""
+    columns = (TextColumn("{task.description:<24}"), BarColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=err, transient=transient)
+
+
+def progress_hook(bars: Progress) -> Callable[[str, int, int], None]:
+    """What the library's functions take as `progress`: a bar per stage."""
+    tasks: dict[str, TaskID] = {}
+
+    def hook(stage: str, done: int, total: int) -> None:
+        if stage not in tasks:
+            tasks[stage] = bars.add_task(stage, total=total)
+        bars.update(tasks[stage], completed=done, total=total)
+
+    return hook
 
 
 def fail(message: str) -> typer.Exit:

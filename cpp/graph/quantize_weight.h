@@ -1,0 +1,30 @@
+// Weights to int8, symmetric, one scale per output channel:  q = round_half_even(w / scale), in [-127, 127].
+//   none  scale[n] = max|w[n]| / 127: nothing is clipped
+//   mse   the scale of least squared error among those that keep 100 %, 99 %, ..., 40 % of max|w[n]|; what lies outside
+//         is clipped. Rounding costs less than clipping where a few large weights stretch a channel (Choukroun et al.
+//         2019, arXiv:1902.06822).
+// Zero stays zero, so masks survive; a channel of zeros has scale 1.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "graph/graph.h"
+
+namespace taille {
+
+enum class WeightClipping { none, mse };
+
+// Throws std::invalid_argument for a name that is neither "none" nor "mse".
+WeightClipping clipping_from_name(const std::string& name);
+
+struct QuantizedWeight {
+  std::shared_ptr<Tensor> values;  // s8, the weight's shape
+  std::shared_ptr<Tensor> scale;   // f32 [output channels]
+  double sqnr_db;                  // 10 log10(sum w^2 / sum (w - q scale)^2); infinity where nothing is lost
+};
+
+// `weight` is f32 with its output channels first.
+QuantizedWeight quantize_weight(const Tensor& weight, WeightClipping clipping);
+
+}  // namespace taille
