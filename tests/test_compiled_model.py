@@ -214,7 +214,7 @@ def test_load_refuses(tmp_path: Path) -> None:
         ("[" * 100_000, "not JSON"),
         ('{"limits": [1]}', "limits"),
         ('{"limits": {"batch": ["a", 2]}}', "limits"),
-        ('{"left_alone": 3}', "left_alone"),
+        ('{"why": 3}', "the metadata's why"),
         ('{"sparsity": "much"}', "sparsity"),
     ],
 )

@@ -148,7 +148,9 @@ def test_what_was_ignored_is_no_candidate() -> None:
 def test_two_runs_are_equal_and_progress_is_told() -> None:
     told: list[tuple[str, int, int]] = []
     first, second = (
-        taille.quantize_model(model(), "mixed", max_accuracy_drop=0.001, progress=lambda *what: told.append(what))
+        taille.quantize_model(
+            model(), "mixed", max_accuracy_drop=0.001, never_slower=False, progress=lambda *what: told.append(what)
+        )
         for _ in range(2)
     )
     assert first.metadata == second.metadata

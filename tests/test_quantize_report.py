@@ -107,7 +107,7 @@ def test_progress_is_told_by_stage() -> None:
     taille.quantize_model(encoder(), smooth=True, measure_layers=True, calibration_samples=50,
                           progress=lambda *what: told.append(what))  # fmt: skip
     stages = list(dict.fromkeys(stage for stage, _, _ in told))
-    assert stages == ["calibrating", "calibrating smoothed", "measuring biases", "measuring layers"]
+    assert stages == ["calibrating", "calibrating smoothed", "measuring biases", "timing layers", "measuring layers"]
     assert [(done, total) for stage, done, total in told if stage == "calibrating"] == [
         (20, 50), (40, 50), (50, 50), (50, 50)
     ]  # fmt: skip

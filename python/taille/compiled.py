@@ -128,7 +128,7 @@ class CompiledModel(BaseMLModel):
         return [{**node, "why": self._why(node["name"])} for node in self._model.describe()]
 
     def _why(self, node: str) -> str:
-        return str((self._metadata.get("left_alone") or {}).get(node, ""))
+        return str((self._metadata.get("why") or {}).get(node, ""))
 
     def dump(self) -> str:
         """The graph as text, a line per input, node and output."""
@@ -168,13 +168,13 @@ def check_metadata(path: str | Path, metadata: Any) -> None:
     """Raise an ArtefactError unless the metadata of a file has the form that this module reads."""
     if not isinstance(metadata, dict):
         raise ArtefactError(f"{path}: the metadata is not a JSON object")
-    limits, left_alone, sparsity = (metadata.get(k) for k in ("limits", "left_alone", "sparsity"))
+    limits, why, sparsity = (metadata.get(k) for k in ("limits", "why", "sparsity"))
     if limits is not None:
         pairs = list(limits.values()) if isinstance(limits, dict) else [None]
         if not all(isinstance(p, list) and len(p) == 2 and all(v is None or type(v) is int for v in p) for p in pairs):
             raise ArtefactError(f"{path}: the metadata's limits are not [least, most] by dimension")
-    if left_alone is not None and not isinstance(left_alone, dict):
-        raise ArtefactError(f"{path}: the metadata's left_alone is not an object")
+    if why is not None and not isinstance(why, dict):
+        raise ArtefactError(f"{path}: the metadata's why is not an object")
     if sparsity is not None and type(sparsity) not in (int, float):
         raise ArtefactError(f"{path}: the metadata's sparsity is not a number")
 

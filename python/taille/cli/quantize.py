@@ -51,6 +51,9 @@ def quantize(
         list[str] | None,
         typer.Option(help='Node, op, shell pattern or "re:..." that stays float32; may be given several times.'),
     ] = None,
+    never_slower: Annotated[
+        bool, typer.Option(help="Time every layer here and leave those in float32 that are faster so.")
+    ] = True,
     report: Annotated[
         bool, typer.Option("--report", help="Measure and show the error and time of every node.")
     ] = False,
@@ -67,7 +70,8 @@ def quantize(
             small = taille.quantize_model(
                 model, precision, calibration_samples=samples, calibrator=calibrator, weight_clipping=weight_clipping,
                 bias_correction=bias_correction, smooth=alpha(smooth), ignore=tuple(ignore or ()),
-                max_accuracy_drop=max_accuracy_drop, measure_layers=report, progress=progress_hook(bars),
+                max_accuracy_drop=max_accuracy_drop, never_slower=never_slower, measure_layers=report,
+                progress=progress_hook(bars),
             )  # fmt: skip
         before, size = model.size_bytes, small.save(output)
     if as_json:
@@ -104,8 +108,8 @@ def left_float32(report: LayerReport) -> list[dict[str, Any]]:
 
 
 def show_left(report: LayerReport) -> None:
-    """Print the layers that have their precision for a reason, a line each."""
+    """Print the layers that are not int8 for a reason, a line each."""
     for row in report:
-        if row.why:
+        if row.why and row.precision != "int8":
             left = "left in " if row.precision == "float32" else ""
             out.print(f"{left}{row.precision}: {row.name} ({row.op}): {row.why}", markup=False)

@@ -39,6 +39,7 @@ class Samples:
         self.hold_out = hold_out
         self.progress = progress
         self.count = 0  # how many the first pass found
+        self.example: Arrays = {}  # the first sample that is not held out, once a pass has met it
         first = self.spec[0].shape[0] if self.spec[0].shape else 1
         self._axis = first if isinstance(first, str) else None  # the dimension that counts samples
 
@@ -58,6 +59,7 @@ class Samples:
         for arrays, held, passed in self._parts(size):
             total = passed
             if not held:
+                self.example = self.example or self._select(arrays, np.arange(1))
                 run(arrays)
                 done += self._samples_in(arrays)
             if self.progress is not None:

@@ -35,6 +35,7 @@ class Options:
     smooth: float | bool | None
     ignore: Sequence[Ignored]
     max_accuracy_drop: float | None
+    never_slower: bool
 
     def __post_init__(self) -> None:
         check_choice("precision", self.precision, PRECISIONS)
@@ -66,6 +67,7 @@ class Options:
         return common | {
             "calibrator": self.calibrator, "calibration_samples": samples, "weight_clipping": self.weight_clipping,
             "bias_correction": self.bias_correction, "smooth": self.alpha,
+            "never_slower": self.never_slower,
         }  # fmt: skip
 
 

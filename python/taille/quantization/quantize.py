@@ -15,6 +15,7 @@ from taille.quantization.calibration import Samples
 from taille.quantization.ignore import Ignored, ignored_nodes
 from taille.quantization.measure import Columns, describe, measure
 from taille.quantization.mixed import BATCH, DEFAULT_DROP, SAMPLES, Choice, Layers, Trials, choose
+from taille.quantization.never_slower import Timing, time_layers
 from taille.quantization.options import HALF_PRECISIONS, Options, Progress
 from taille.quantization.prepare import Prepared, prepare
 from taille.quantized import QuantizedModel
@@ -39,6 +40,7 @@ def quantize_model(
     smooth: float | bool | None = True,
     ignore: Sequence[Ignored] = (),
     max_accuracy_drop: float | None = None,
+    never_slower: bool = True,
     measure_layers: bool = False,
     progress: Progress | None = None,
 ) -> QuantizedModel:
@@ -75,6 +77,9 @@ def quantize_model(
             expressions that match the whole name, compiled or as "re:..."; classes of modules (`nn.Linear`).
         max_accuracy_drop: with "mixed": how far `model.eval_fn` may fall below its value for the float32 model, by
             default 0.01; without an `eval_fn`, the largest 1 - cosine similarity of the outputs to those in float32.
+        never_slower: time every int8 layer here, with the conversions around it, on one sample and all threads, and
+            leave those in float32 that are faster so. The report and the artefact keep what was found. Tables of
+            embeddings are not timed: they are int8 to be small.
         measure_layers: measure for the report the error of every node's output, alone and in the network, and its
             time, on 64 calibration samples.
         progress: called with a stage ("calibrating"), how much is done and of how much.
@@ -87,7 +92,7 @@ def quantize_model(
         taille.CaptureError: the model has ops that are not supported; the message lists all of them.
     """
     options = Options(precision, calibration_samples, calibrator, weight_clipping, bias_correction, smooth, ignore,
-                      max_accuracy_drop)  # fmt: skip
+                      max_accuracy_drop, never_slower)  # fmt: skip
     model = check_model(model, "taille.quantize_model")
     from taille import _native
     from taille.capture import capture
@@ -107,8 +112,8 @@ def quantize_model(
         done = to_int8(prepare(graph, ignored, options, samples), samples, model, source)
     columns: Columns = measure(done.exact, done.quantized, samples) if measure_layers else {}
     report = describe(done.exact, done.quantized, done.layers, done.sites, columns)
-    left_alone = {r.name: r.why for r in report if r.why}
-    metadata = {**source, "recipe": [*source["recipe"], done.step], "left_alone": left_alone}
+    why = {r.name: r.why for r in report if r.why}
+    metadata = {**source, "recipe": [*source["recipe"], done.step], "why": why}
     log.info("quantised %s: %s", model.name, report.counts())
     return QuantizedModel(done.quantized, metadata, report, model)
 
@@ -149,13 +154,27 @@ def to_half(graph: _native.Graph, ignored: Sequence[str], options: Options) -> D
 
 
 def to_int8(work: Prepared, samples: Samples, model: TorchModel, metadata: dict[str, Any]) -> Done:
-    """Make all layers int8, or those that mixed precision chooses."""
+    """Make all layers int8, or those that mixed precision chooses, but for those that are faster in float32."""
     choice = mixed(work, samples, model, metadata) if work.options.precision == "mixed" else None
-    quantized, layers = work.quantize(choice.kept, choice.half) if choice else work.quantize()
-    if choice:
-        explain(layers, choice)
+    kept, half = (choice.kept, choice.half) if choice else ((), ())
+    timing = timed(work, samples, kept, half) if work.options.never_slower else Timing()
+    quantized, layers = work.quantize([*kept, *timing.kept], half)
+    for row in layers:
+        if choice and (row["name"] in choice.kept or row["name"] in choice.half):
+            row["why"] = choice.why(row["name"])
+        elif row["name"] in timing.why:
+            row["why"] = timing.why[row["name"]]
     step = work.options.step(samples.count) | ({"mixed": choice.record()} if choice else {})
-    return Done(work.exact, quantized, layers, work.sites, step)
+    return Done(work.exact, quantized, layers, work.sites, step | {"faster_in_float32": timing.kept})
+
+
+def timed(work: Prepared, samples: Samples, kept: Sequence[str], half: Sequence[str]) -> Timing:
+    """Find the layers that are faster in float32, beside those kept; see `taille.quantization.never_slower`."""
+    layers = [row["name"] for row in work.quantize(kept, half)[1]
+              if row["precision"] == "int8" and row["op"] != "embedding"]  # fmt: skip
+    return time_layers(
+        layers, work.exact, lambda more: work.quantize([*kept, *more], half)[0], samples.example, samples.progress
+    )
 
 
 def mixed(work: Prepared, samples: Samples, model: TorchModel, metadata: dict[str, Any]) -> Choice:
@@ -181,10 +200,3 @@ def choices(work: Prepared) -> Layers:
         half=tuple(name for name in narrow if name not in overflowing),
         overflowing=tuple(name for name in narrow if name in overflowing),
     )
-
-
-def explain(layers: Sequence[dict[str, Any]], choice: Choice) -> None:
-    """Say why each layer that is not int8 is not."""
-    for row in layers:
-        if row["name"] in choice.kept or row["name"] in choice.half:
-            row["why"] = choice.why(row["name"])
