@@ -13,6 +13,7 @@ namespace taille {
 namespace {
 
 constexpr double kInf = std::numeric_limits<double>::infinity();
+constexpr double kStandsOut = 2;  // times the median
 
 class Smoother {
  public:
@@ -78,6 +79,7 @@ class Smoother {
     check(found->second.size() == size, "'", g_.value(x).name, "' has ", size, " channels; ", found->second.size(),
           " maxima were given");
     const std::vector<double> s = factors(found->second, layers);
+    if (std::ranges::all_of(s, [](double factor) { return factor == 1; })) return "no channel of its input stands out";
     for (size_t n : layers) scale_columns(g_.nodes[n], s);
     Node& node = g_.nodes[static_cast<size_t>(source - g_.nodes.data())];
     *into = node.name;
@@ -174,11 +176,18 @@ class Smoother {
         most = std::max(most, static_cast<double>(std::abs(w.as<float>()[i])));
       }
     }
+    std::vector<double> known;
     for (size_t j = 0; j < s.size(); ++j) {
-      const double factor = std::pow(static_cast<double>(maxima[j]), alpha_) / std::pow(weights[j], 1 - alpha_);
-      // A channel of zeros has nothing to move, and no factor may bring a weight near the end of float32.
-      if (maxima[j] > 0 && weights[j] > 0) s[j] = std::clamp(factor, 1e-5, 1e5);
+      if (!(maxima[j] > 0 && weights[j] > 0)) continue;  // nothing to move
+      s[j] = std::pow(static_cast<double>(maxima[j]), alpha_) / std::pow(weights[j], 1 - alpha_);
+      known.push_back(s[j]);
     }
+    if (known.empty()) return s;
+    const auto middle = known.begin() + static_cast<int64_t>(known.size() / 2);
+    std::nth_element(known.begin(), middle, known.end());
+    // No factor may bring a weight near the end of float32.
+    for (size_t j = 0; j < s.size(); ++j)
+      s[j] = maxima[j] > 0 && weights[j] > 0 ? std::clamp(s[j] / (kStandsOut * *middle), 1.0, 1e5) : 1;
     return s;
   }
 

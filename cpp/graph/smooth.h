@@ -1,6 +1,11 @@
 // SmoothQuant (Xiao et al. 2022, arXiv:2211.10438): a channel of activations that is far larger than the others makes
 // one scale per tensor coarse for all of them. Its size moves into the weights, which have room:
-//   s[j] = max|x[j]|^alpha / max|w[:, j]|^(1 - alpha),   x'[j] = x[j] / s[j],   w'[:, j] = w[:, j] s[j]
+//   f[j] = max|x[j]|^alpha / max|w[:, j]|^(1 - alpha),   s[j] = max(1, f[j] / (2 median f))
+//   x'[j] = x[j] / s[j],   w'[:, j] = w[:, j] s[j]
+// So only channels that stand out shrink, to where the others are. The paper lets all channels meet (s = f); then one
+// that was small, or zero, on the calibration data (a relu that few samples opened) grows, and what it has on other
+// data is cut off: an MLP of random weights, calibrated on 15 samples, went from 41 to 20 dB on the sixteenth.
+//
 // x' costs nothing: 1 / s goes into the weights of what makes x. That is exact where x comes from
 //   a layer_norm over its last axis (gamma and beta),
 //   a linear without residual, with no clamp or a relu, which lets positive factors through (rows and bias),

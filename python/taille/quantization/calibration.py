@@ -39,7 +39,8 @@ class Samples:
         self.hold_out = hold_out
         self.progress = progress
         self.count = 0  # how many the first pass found
-        self.example: Arrays = {}  # the first sample that is not held out, once a pass has met it
+        self.example: Arrays = {}  # the largest sample that is not held out, of those passed
+        self._largest = 0  # elements of it
         first = self.spec[0].shape[0] if self.spec[0].shape else 1
         self._axis = first if isinstance(first, str) else None  # the dimension that counts samples
 
@@ -59,7 +60,9 @@ class Samples:
         for arrays, held, passed in self._parts(size):
             total = passed
             if not held:
-                self.example = self.example or self._select(arrays, np.arange(1))
+                if number_of_elements(arrays) > self._largest * self._samples_in(arrays):
+                    self.example = self._select(arrays, np.arange(1))
+                    self._largest = number_of_elements(self.example)
                 run(arrays)
                 done += self._samples_in(arrays)
             if self.progress is not None:
@@ -121,3 +124,8 @@ class Samples:
             for s in self.spec
         }
         return {n: np.ascontiguousarray(a) for n, a in parts.items()}
+
+
+def number_of_elements(arrays: Arrays) -> int:
+    """Of all inputs together."""
+    return sum(array.size for array in arrays.values())
