@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 import taille
+from taille import _native
 from support import output_of as output_of_script
 from zoo import mlp
 
@@ -271,3 +272,22 @@ def test_running_never_imports_torch(tmp_path: Path) -> None:
         "m.summary(); m.profile(numpy.zeros((3, 20), 'float32')); print('torch' in sys.modules)"
     )
     assert output_of_script(code) == "False"
+
+
+def test_the_quick_way_takes_only_what_ran_before() -> None:
+    g = _native.Graph()
+    a, b = (g.add_input(name, "float32", ["batch", 3]) for name in "ab")
+    g.add_output("y", g.add_node("sub", [a, b], {}, "y"))
+    model = _native.Model(g, 1)
+    one, two = np.arange(6, dtype=np.float32).reshape(2, 3), np.ones((2, 3), np.float32)
+    assert model.run_again({"a": one, "b": two}) is None  # no plan yet
+    model.run({"a": one, "b": two})
+    for again in ({"a": one, "b": two}, {"b": two, "a": one}, (one, two)):
+        (y,) = model.run_again(again)
+        np.testing.assert_array_equal(y, one - two)
+    odd = [
+        (one,), (one, two, two), one, {"a": one}, {"a": one, "c": two}, {"a": one, "b": None}, None, "ab", [one, two],
+        (one[:1], two[:1]), (one, two.astype(np.float64)), (one, two.astype(np.int32)), (one, two.astype(">f4")),
+        (one, two.astype(np.complex64)), (one, np.asfortranarray(two)), (one, torch.ones(2, 3)),
+    ]  # fmt: skip
+    assert [model.run_again(other) for other in odd] == [None] * len(odd)

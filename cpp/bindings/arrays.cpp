@@ -16,22 +16,41 @@ std::string name_in_numpy(const py::dtype& dtype) {
   return dtype.attr("isnative").cast<bool>() ? name : "big-endian " + name;
 }
 
+std::optional<DType> known_dtype(const py::dtype& dtype) {
+  if (dtype.byteorder() == '>') return {};
+  const char kind = dtype.kind();
+  const auto bytes = dtype.itemsize();
+  if (kind == 'f' && bytes == 4) return DType::f32;
+  if (kind == 'f' && bytes == 2) return DType::f16;
+  if (kind == 'i' && bytes == 8) return DType::s64;
+  if (kind == 'i' && bytes == 4) return DType::s32;
+  if (kind == 'i' && bytes == 1) return DType::s8;
+  if (kind == 'u' && bytes == 1) return DType::u8;
+  if (kind == 'b') return DType::boolean;
+  return {};
+}
+
+// The arrays of a dict by name, of a tuple, or one array; null where there is another number, or another name.
+std::vector<PyObject*> items_of(const Graph& graph, py::handle given) {
+  const size_t count = graph.inputs.size();
+  if (PyTuple_CheckExact(given.ptr()) && static_cast<size_t>(PyTuple_GET_SIZE(given.ptr())) == count) {
+    std::vector<PyObject*> items;
+    for (size_t i = 0; i < count; ++i) items.push_back(PyTuple_GET_ITEM(given.ptr(), static_cast<Py_ssize_t>(i)));
+    return items;
+  }
+  if (!PyDict_CheckExact(given.ptr())) return {given.ptr()};
+  std::vector<PyObject*> items;
+  if (static_cast<size_t>(PyDict_GET_SIZE(given.ptr())) != count) return {nullptr};
+  for (ValueId i : graph.inputs) items.push_back(PyDict_GetItemString(given.ptr(), graph.value(i).name.c_str()));
+  return items;
+}
+
 }  // namespace
 
 DType dtype_of(const py::array& array) {
   const py::dtype dtype = array.dtype();
-  if (dtype.byteorder() != '>') {
-    const char kind = dtype.kind();
-    const auto bytes = dtype.itemsize();
-    if (kind == 'f' && bytes == 4) return DType::f32;
-    if (kind == 'f' && bytes == 2) return DType::f16;
-    if (kind == 'i' && bytes == 8) return DType::s64;
-    if (kind == 'i' && bytes == 4) return DType::s32;
-    if (kind == 'i' && bytes == 1) return DType::s8;
-    if (kind == 'u' && bytes == 1) return DType::u8;
-    if (kind == 'b') return DType::boolean;
-  }
-  return dtype_from_name(name_in_numpy(dtype));
+  const std::optional<DType> known = known_dtype(dtype);
+  return known ? *known : dtype_from_name(name_in_numpy(dtype));
 }
 
 py::dtype numpy_dtype(DType dtype) {
@@ -85,6 +104,23 @@ InputArrays::InputArrays(const Graph& graph, const py::dict& given) {
     arrays.push_back({array.data(), v.dtype, Dims(array.shape(), array.shape() + array.ndim())});
     pointers.push_back(array.data());
   }
+}
+
+std::optional<InputArrays> InputArrays::plain(const Graph& graph, py::handle given) {
+  const std::vector<PyObject*> items = items_of(graph, given);
+  if (items.size() != graph.inputs.size()) return {};
+  InputArrays found;
+  for (PyObject* item : items) {
+    if (item == nullptr || !py::isinstance<py::array>(item)) return {};
+    auto array = py::reinterpret_borrow<py::array>(item);
+    constexpr int kPlain = py::detail::npy_api::NPY_ARRAY_C_CONTIGUOUS_ | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
+    const std::optional<DType> dtype = known_dtype(array.dtype());
+    if (!dtype || (array.flags() & kPlain) != kPlain) return {};
+    found.arrays.push_back({array.data(), *dtype, Dims(array.shape(), array.shape() + array.ndim())});
+    found.pointers.push_back(array.data());
+    found.held_.push_back(std::move(array));
+  }
+  return found;
 }
 
 OutputArrays::OutputArrays(const Graph& graph, const Plan& plan, const std::optional<std::vector<py::array>>& given) {

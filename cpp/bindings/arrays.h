@@ -20,11 +20,15 @@ class InputArrays {
  public:
   // Throws TypeError or ValueError naming a missing, unknown or mistyped input.
   InputArrays(const Graph& graph, const py::dict& given);
+  // What needs no conversion: aligned C-contiguous numpy arrays of known dtypes, by name, as a tuple or one alone; else
+  // nothing. Shapes and dtypes are not compared with the graph's.
+  static std::optional<InputArrays> plain(const Graph& graph, py::handle given);
 
   std::vector<InputArray> arrays;
   std::vector<const void*> pointers;
 
  private:
+  InputArrays() = default;
   std::vector<py::array> held_;
 };
 

@@ -92,22 +92,23 @@ SymbolValues Model::bind_symbols(std::span<const InputArray> inputs) const {
   return symbols;
 }
 
-std::shared_ptr<const Plan> Model::plan_for(std::span<const InputArray> inputs) {
-  check(inputs.size() == graph_.inputs.size(), "the model takes ", graph_.inputs.size(), " inputs; ", inputs.size(),
-        " were given");
+std::shared_ptr<const Plan> Model::known_plan(std::span<const InputArray> inputs) {
   auto same = [&](const CachedPlan& cached) {
     for (size_t i = 0; i < inputs.size(); ++i)
       if (cached.key[i] != inputs[i].dims || graph_.value(graph_.inputs[i]).dtype != inputs[i].dtype) return false;
     return true;
   };
-  {
-    std::lock_guard lock(mutex_);
-    auto it = std::find_if(plans_.begin(), plans_.end(), same);
-    if (it != plans_.end()) {
-      plans_.splice(plans_.begin(), plans_, it);
-      return it->plan;
-    }
-  }
+  std::lock_guard lock(mutex_);
+  auto it = std::find_if(plans_.begin(), plans_.end(), same);
+  if (it == plans_.end()) return nullptr;
+  plans_.splice(plans_.begin(), plans_, it);
+  return it->plan;
+}
+
+std::shared_ptr<const Plan> Model::plan_for(std::span<const InputArray> inputs) {
+  check(inputs.size() == graph_.inputs.size(), "the model takes ", graph_.inputs.size(), " inputs; ", inputs.size(),
+        " were given");
+  if (auto known = known_plan(inputs)) return known;
   const SymbolValues symbols = bind_symbols(inputs);
   auto plan = std::make_shared<const Plan>(make_plan(graph_, operators_, symbols));
   CachedPlan entry{{}, plan};

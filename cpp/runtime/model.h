@@ -38,6 +38,8 @@ class Model {
   // Checks number, dtype, rank and dimensions (TypeError, std::invalid_argument naming the input) and gives the plan
   // of these shapes, from the cache (the kMaxPlans last used shapes) where it is known.
   std::shared_ptr<const Plan> plan_for(std::span<const InputArray> inputs);
+  // The plan of these shapes where it is known, else null. There are as many inputs as the graph has.
+  std::shared_ptr<const Plan> known_plan(std::span<const InputArray> inputs);
 
   // Told after each node: its step, seconds and output. May be empty.
   using Hook = std::function<void(const Step& step, double seconds, const void* output)>;

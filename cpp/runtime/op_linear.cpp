@@ -43,6 +43,7 @@ class LinearF32 final : public Operator {
   TensorPtr bias_;
   DType type_ = DType::f32;  // of the weights
   Buffer packed_;
+  BackAndForth order_;
   int64_t n_ = 0, k_ = 0;
   bool residual_ = false;
   float lo_ = 0, hi_ = 0;
@@ -63,14 +64,17 @@ class LinearF32 final : public Operator {
     args.hi = hi_;
     args.out = c.out<float>();
     args.ldc = n_;
+    const bool back = order_.turn(m);
     for_parts(c.pool, how, m, n_, [&](const GemmPartition::Part& p, int thread) {
       GemmF32Args part = args;
       part.scratch = reinterpret_cast<float*>(c.scratch + thread * scratch);
       part.m_begin = p.m_begin;
       part.m_end = p.m_end;
-      part.n_begin = p.n_begin;
-      part.n_end = p.n_end;
-      kernel_.run(part);
+      BackAndForth::for_columns(p, back, [&](int64_t begin, int64_t end) {
+        part.n_begin = begin;
+        part.n_end = end;
+        kernel_.run(part);
+      });
     });
   }
 };
@@ -102,6 +106,7 @@ class LinearS8 final : public Operator {
   const KernelRow<GemmS8Args>& kernel_;
   Int8Epilogue epilogue_;
   Buffer packed_;
+  BackAndForth order_;
   int64_t n_ = 0, k_ = 0;
   bool residual_ = false;
 
@@ -116,14 +121,17 @@ class LinearS8 final : public Operator {
     args.residual_stride = n_;
     args.out = c.output;
     args.ldc = n_;
+    const bool back = order_.turn(m);
     for_parts(c.pool, how, m, n_, [&](const GemmPartition::Part& p, int thread) {
       GemmS8Args part = args;
       part.m_begin = p.m_begin;
       part.m_end = p.m_end;
-      part.n_begin = p.n_begin;
-      part.n_end = p.n_end;
       part.scratch = c.scratch + thread * scratch;
-      kernel_.run(part);
+      BackAndForth::for_columns(p, back, [&](int64_t begin, int64_t end) {
+        part.n_begin = begin;
+        part.n_end = end;
+        kernel_.run(part);
+      });
     });
   }
 };

@@ -71,8 +71,11 @@ class CompiledModel(BaseMLModel):
 
     def predict(self, inputs: Any) -> Any:
         """Run on one batch; see `BaseMLModel.predict`. Ids outside an embedding or gather are a ValueError."""
-        arrays, tensors = self._binder.bind(inputs)
-        outputs = self._model.run(arrays)
+        tensors = False
+        outputs = self._model.run_again(inputs)
+        if outputs is None:
+            arrays, tensors = self._binder.bind(inputs)
+            outputs = self._model.run(arrays)
         return give_back(outputs, self._output_names, self._structure, tensors)
 
     def profile(self, inputs: Any) -> Profile:
