@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 import taille
-from taille import _native
 from support import output_of as output_of_script
+from taille import _native
 from zoo import mlp
 
 F32 = np.float32
