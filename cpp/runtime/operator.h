@@ -84,6 +84,7 @@ OperatorPtr make_logic(const Graph& graph, const Node& node, const EngineConfig&
 OperatorPtr make_normalize(const Graph& graph, const Node& node, const EngineConfig& config);
 OperatorPtr make_attention(const Graph& graph, const Node& node, const EngineConfig& config);
 OperatorPtr make_attention_s8(const Graph& graph, const Node& node, const EngineConfig& config);
+OperatorPtr make_concat(const Graph& graph, const Node& node, const EngineConfig& config);
 OperatorPtr make_movement(const Graph& graph, const Node& node, const EngineConfig& config);
 OperatorPtr make_select(const Graph& graph, const Node& node, const EngineConfig& config);
 
@@ -94,6 +95,8 @@ int worth_forking(const EngineConfig& config, double seconds);
 void split(ThreadPool& pool, int64_t n, int64_t grain, int parts,
            FunctionRef<void(int64_t begin, int64_t end, int thread)> body);
 
+// The node's axis, counted from the front.
+size_t axis_of(const Node& node, size_t rank);
 int64_t product(std::span<const int64_t> dims);
 inline int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 // Row-major strides in elements.
