@@ -87,7 +87,7 @@ class Planner {
       if (g_.is_constant(from) || pinned[at(from)] || last[at(from)] != static_cast<int32_t>(n)) continue;
       if (bytes(node.inputs[0]) != bytes(to)) continue;
       root_[at(to)] = from;
-      last[at(from)] = last[at(to)];
+      last[at(from)] = std::max(last[at(from)], last[at(to)]);
     }
     last_use_ = std::move(last);
   }
