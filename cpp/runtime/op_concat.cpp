@@ -1,4 +1,5 @@
-// Concat: each input is copied to its place in the output; bytes of another scale are rescaled on the way.
+// Concat: each input is copied to its place in the output, unless its producer wrote it there (see plan.h); bytes of
+// another scale are rescaled on the way.
 #include <cstring>
 #include <optional>
 
@@ -20,7 +21,8 @@ class Concat final : public Operator {
       : config_(config),
         rescale_kernel_(select_kernel(add_u8_table(), config.isa)),
         element_(static_cast<int64_t>(size_of(g.value(node.output).dtype))),
-        axis_(axis_of(node, g.value(node.output).shape.size())) {
+        rank_(g.value(node.output).shape.size()),
+        axis_(axis_of(node, rank_)) {
     const std::optional<Quant>& out = g.value(node.output).quant;
     for (ValueId i : node.inputs) {
       const std::optional<Quant>& in = g.value(i).quant;
@@ -35,9 +37,13 @@ class Concat final : public Operator {
     return "portable";
   }
 
+  bool strided_output() const override { return axis_ + 1 == rank_; }
+  bool holds_input(size_t input) const override { return !rescale_[input]; }
+
   Planned plan(const NodeShapes& shapes) const override {
     const int64_t outer = product(std::span(shapes.output).first(axis_));
-    const int64_t row = product(std::span(shapes.output).subspan(axis_)) * element_;
+    const int64_t row =
+        product(std::span(shapes.output).subspan(axis_, rank_ - 1 - axis_)) * shapes.output_stride * element_;
     const int parts = worth_forking(config_, static_cast<double>(outer * row) / (kBytesPerSecond / 4));
     std::vector<Piece> pieces;
     int64_t at = 0;
@@ -57,10 +63,11 @@ class Concat final : public Operator {
   EngineConfig config_;
   const KernelRow<AddU8Args>& rescale_kernel_;
   int64_t element_;
-  size_t axis_;
+  size_t rank_, axis_;
   std::vector<std::optional<AddU8Args>> rescale_;  // by input; none where its bytes are right as they are
 
   void copy(const RunContext& c, size_t input, const Piece& piece, int64_t row, int64_t begin, int64_t end) const {
+    if (c.in<uint8_t>(input) == c.out<uint8_t>() + piece.at) return;
     for (int64_t o = begin; o < end; ++o) {
       const uint8_t* from = c.in<uint8_t>(input) + o * piece.width;
       uint8_t* to = c.out<uint8_t>() + o * row + piece.at;

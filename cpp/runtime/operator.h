@@ -50,6 +50,7 @@ using Dims = std::vector<int64_t>;
 struct NodeShapes {
   std::vector<Dims> inputs;  // empty for absent ones
   Dims output;
+  int64_t output_stride;  // elements between rows (of the last dimension); those of a row unless strided_output()
   const SymbolValues& symbols;
 };
 
@@ -65,6 +66,11 @@ class Operator {
   virtual std::string kernel() const { return "portable"; }
   // Whether the output may be written over input 0 (same size, read before written).
   virtual bool in_place() const { return false; }
+  // Whether the output's rows may lie apart, as they do within the output of a concat.
+  virtual bool strided_output() const { return false; }
+  // Of a concat: whether that input is part of the output as it is, so that its producer may write it there. A run
+  // knows by its address that it did.
+  virtual bool holds_input(size_t) const { return false; }
 };
 
 using OperatorPtr = std::unique_ptr<Operator>;
