@@ -114,6 +114,20 @@ def test_in_place_work_leaves_the_callers_input_alone():
     assert (x_ == 1).all()
 
 
+def test_work_in_place_that_nothing_reads_leaves_earlier_values_alone():
+    rng = np.random.default_rng(3)
+    g = _native.Graph()
+    x = g.add_input("x", "float32", ["batch", 8])
+    w = g.add_constant("w", rng.standard_normal((8, 8)).astype(np.float32))
+    a = g.add_node("linear", [x, w], {}, "a")
+    b = g.add_node("linear", [a, w], {}, "b")
+    c = g.add_node("linear", [b, w], {}, "c")
+    g.add_output("y", g.add_node("linear", [g.add_node("add", [c, a]), w], {}, "y"))
+    wanted = _native.Model(g, 1).run({"x": np.eye(8, dtype=np.float32)})[0]
+    g.add_node("exp", [a], {}, "unread")
+    np.testing.assert_array_equal(_native.Model(g, 1).run({"x": np.eye(8, dtype=np.float32)})[0], wanted)
+
+
 @pytest.mark.parametrize("batch", [0, 1])
 def test_small_batches(batch):
     assert _native.Model(mlp(), 2).run({"x": np.ones((batch, 64), np.float32)})[0].shape == (batch, 64)

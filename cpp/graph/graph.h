@@ -24,6 +24,8 @@ inline constexpr ValueId kNone = -1;  // an optional input that is not there
 struct Quant {
   float scale = 0;
   int32_t zero_point = 0;
+
+  bool operator==(const Quant&) const = default;
 };
 
 // A constant: dense, row-major.

@@ -38,7 +38,13 @@ bool has_table(const std::string& op) { return !std::isnan(apply(op, 0.5)); }
 class Quantizer {
  public:
   Quantizer(const Graph& g, const Ranges& ranges, const QuantizeOptions& options, std::vector<QuantizeReport>* report)
-      : r_(g), ranges_(ranges), options_(options), report_(report), u8_(g.values.size(), kNone), f32_(u8_) {}
+      : r_(g),
+        ranges_(ranges),
+        options_(options),
+        report_(report),
+        u8_(g.values.size(), kNone),
+        f32_(u8_),
+        reader_(sole_readers(g)) {}
 
   Graph run() {
     decide();
@@ -53,6 +59,7 @@ class Quantizer {
   const QuantizeOptions& options_;
   std::vector<QuantizeReport>* report_;
   std::vector<ValueId> u8_, f32_;  // new values in each form, by old value
+  std::vector<int32_t> reader_;    // by old value: the only node that reads it, or -1
   std::vector<char> int8_;         // per node: a linear, convolution or attention in int8, an embedding of such rows
   std::vector<char> u8_out_;       // per node: gives uint8
   std::vector<std::string> why_;
@@ -69,6 +76,33 @@ class Quantizer {
   const Range* range(ValueId old) const {
     auto it = ranges_.find(value(old).name);
     return it == ranges_.end() ? nullptr : &it->second;
+  }
+
+  static std::vector<int32_t> sole_readers(const Graph& g) {
+    constexpr int32_t kUnread = -2;
+    std::vector<int32_t> reader(g.values.size(), kUnread);
+    for (size_t n = 0; n < g.nodes.size(); ++n)
+      for (ValueId i : g.nodes[n].inputs) {
+        if (i == kNone) continue;
+        int32_t& r = reader[at(i)];
+        r = r == kUnread || r == static_cast<int32_t>(n) ? static_cast<int32_t>(n) : -1;
+      }
+    return reader;
+  }
+
+  // The parameters of a value's uint8 form. What only a concat reads, be it after a selection, takes the concat's: then
+  // nothing is rescaled there, and rounded once only. (Its only reader takes it in uint8, or it had no such form.)
+  Quant quant_at(ValueId old) const {
+    ValueId selected = old;
+    for (int32_t n = reader_[at(old)]; n >= 0; n = reader_[at(selected)]) {
+      const Node& node = r_.from.nodes[static_cast<size_t>(n)];
+      selected = node.output;
+      if (node.op == "concat")
+        old = selected;
+      else if (!keeps_scale(node))
+        break;
+    }
+    return quant_of(*range(old));
   }
 
   // "" where the node can run in int8, else why not; "-" for nodes without weights.
@@ -155,10 +189,9 @@ class Quantizer {
   ValueId byte_form(ValueId old) {
     ValueId& now = u8_[at(old)];
     if (now == kNone) {
-      const Range* given = range(old);
-      check(given != nullptr, "value '", value(old).name, "' has no calibrated range");
+      check(range(old) != nullptr, "value '", value(old).name, "' has no calibrated range");
       const ValueId x = r_.map(old);
-      now = r_.emit("quantize", {x}, {}, origin_of(old), ".quantize", quant_of(*given));
+      now = r_.emit("quantize", {x}, {}, origin_of(old), ".quantize", quant_at(old));
     }
     return now;
   }
@@ -222,7 +255,7 @@ class Quantizer {
     Attrs attrs = node.attrs;
     attrs["dtype"] = std::string(u8_out_[n] ? "uint8" : "float32");
     std::optional<Quant> quant;
-    if (u8_out_[n]) quant = quant_of(*range(node.output));
+    if (u8_out_[n]) quant = quant_at(node.output);
     const ValueId now = r_.emit(node.op, std::move(inputs), std::move(attrs), node, "", quant);
     if (u8_out_[n])
       u8_[at(node.output)] = now;
@@ -235,7 +268,7 @@ class Quantizer {
     std::vector<ValueId> inputs;
     for (ValueId i : node.inputs) inputs.push_back(byte_form(i));
     const Quant in = *r_.out.value(inputs[0]).quant;
-    const Quant quant = keeps_scale(node) ? in : quant_of(*range(node.output));
+    const Quant quant = keeps_scale(node) ? in : quant_at(node.output);
     if (has_table(node.op)) {
       inputs.push_back(r_.constant(node.name + ".table", table_of(node.op, in, quant)));
       u8_[at(node.output)] = r_.emit("lookup", std::move(inputs), {}, node, "", quant);

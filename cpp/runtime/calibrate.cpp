@@ -57,7 +57,7 @@ Range TensorStatistics::least(double (*cost)(const Histogram&, Range)) const {
 }
 
 Calibrator::Calibrator(Graph graph, int threads, Isa isa)
-    : model_(std::move(graph), threads, isa), statistics_(model_.graph().values.size()) {
+    : model_(std::move(graph), threads, isa, true), statistics_(model_.graph().values.size()) {
   find_linear_inputs();
 }
 

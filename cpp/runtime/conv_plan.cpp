@@ -36,6 +36,7 @@ std::shared_ptr<const ConvPlan> plan_conv(const Node& node, const ConvGeometry& 
     plan->blocks.per_block = std::max<int64_t>(1, plan->blocks.images);
   else
     plan->offsets = conv_offsets(w, in, out, plan->blocks);
+  plan->output_stride = shapes.output_stride;
   const double seconds = product_seconds(config.isa, int8, product(out) / std::max<int64_t>(1, geo.out_channels),
                                          geo.out_channels, geo.taps() * geo.group_in());
   plan->parts = worth_forking(config, seconds * (geo.depthwise() ? 8 : 1));

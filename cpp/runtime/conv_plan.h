@@ -25,6 +25,7 @@ ConvGeometry geometry_of(const Graph& graph, const Node& node);
 struct ConvPlan {
   ImageBlocks blocks;
   std::vector<int32_t> offsets;  // empty: rows are the input's own
+  int64_t output_stride;         // elements between output pixels
   int parts;
   GemmPartition within_block;  // where there are fewer blocks than threads
 };

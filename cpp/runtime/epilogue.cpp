@@ -10,6 +10,22 @@ ByteClamp byte_clamp(double lo, double hi, const Quant& out) {
   return {static_cast<float>(steps(lo)), static_cast<float>(steps(hi))};
 }
 
+AddU8Args add_args(const Quant& a, const Quant* b, const Quant& out, ByteClamp clamp) {
+  AddU8Args args{};
+  const double fa = static_cast<double>(a.scale) / out.scale;
+  double bias = out.zero_point - a.zero_point * fa;
+  args.a_scale = static_cast<float>(fa);
+  if (b != nullptr) {
+    const double fb = static_cast<double>(b->scale) / out.scale;
+    args.b_scale = static_cast<float>(fb);
+    bias -= b->zero_point * fb;
+  }
+  args.bias = static_cast<float>(bias);
+  args.lo = clamp.lo;
+  args.hi = clamp.hi;
+  return args;
+}
+
 GemmS8Args Int8Epilogue::gemm_args() const {
   GemmS8Args args{};
   args.n = static_cast<int64_t>(scale.size());

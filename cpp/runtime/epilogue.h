@@ -6,6 +6,7 @@
 
 #include "graph/graph.h"
 #include "kernels/gemm_s8.h"
+#include "kernels/quantize.h"
 
 namespace taille {
 
@@ -29,5 +30,8 @@ struct ByteClamp {
   float lo, hi;
 };
 ByteClamp byte_clamp(double lo, double hi, const Quant& out);
+
+// real = (a - za) sa (+ (b - zb) sb), in output steps; `b` null for rescaling alone. Without buffers.
+AddU8Args add_args(const Quant& a, const Quant* b, const Quant& out, ByteClamp clamp);
 
 }  // namespace taille

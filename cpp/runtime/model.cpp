@@ -38,23 +38,24 @@ struct Memory {
       case Slot::Kind::input:
         return inputs[static_cast<size_t>(s.at)];
       case Slot::Kind::output:
-        return outputs[static_cast<size_t>(s.at)];
       case Slot::Kind::arena:
-        return arena + s.at;
+        return write(s);
     }
     return nullptr;
   }
   void* write(const Slot& s) const {
-    return s.kind == Slot::Kind::output ? outputs[static_cast<size_t>(s.at)] : static_cast<void*>(arena + s.at);
+    const bool output = s.kind == Slot::Kind::output;
+    return (output ? static_cast<uint8_t*>(outputs[static_cast<size_t>(s.at)]) : arena + s.at) + s.offset;
   }
 };
 
 }  // namespace
 
-Model::Model(Graph graph, int threads, Isa isa)
+Model::Model(Graph graph, int threads, Isa isa, bool whole)
     : graph_(std::move(graph)),
       pool_(threads > 0 ? threads : granted_threads().threads),
-      config_{isa, pool_.threads(), pool_.threads() > 1 ? pool_.fork_join_seconds() : 0} {
+      config_{isa, pool_.threads(), pool_.threads() > 1 ? pool_.fork_join_seconds() : 0},
+      whole_(whole) {
   require_isa(isa);
   graph_.validate();
   for (const Node& node : graph_.nodes)
@@ -110,7 +111,7 @@ std::shared_ptr<const Plan> Model::plan_for(std::span<const InputArray> inputs) 
         " were given");
   if (auto known = known_plan(inputs)) return known;
   const SymbolValues symbols = bind_symbols(inputs);
-  auto plan = std::make_shared<const Plan>(make_plan(graph_, operators_, symbols));
+  auto plan = std::make_shared<const Plan>(make_plan(graph_, operators_, symbols, whole_));
   CachedPlan entry{{}, plan};
   for (const InputArray& in : inputs) entry.key.push_back(in.dims);
   std::lock_guard lock(mutex_);
@@ -230,7 +231,7 @@ TensorPtr evaluate_node(const Graph& graph, const Node& node) {
   } catch (const std::invalid_argument&) {
     return nullptr;  // e.g. an NCHW convolution: left to the graph
   }
-  NodeShapes shapes{{}, dims, no_symbols};
+  NodeShapes shapes{{}, dims, dims.empty() ? 1 : dims.back(), no_symbols};
   for (ValueId i : alone.nodes[0].inputs)
     shapes.inputs.push_back(i == kNone ? Dims{} : evaluate(alone.value(i).shape, no_symbols));
   const Planned planned = run->plan(shapes);

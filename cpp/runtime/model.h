@@ -28,8 +28,9 @@ struct NodeInfo {
 
 class Model {
  public:
-  // threads = 0: as many as this process was granted. Throws std::invalid_argument naming a node no kernel runs.
-  Model(Graph graph, int threads, Isa isa);
+  // threads = 0: as many as this process was granted. whole: every value is in one piece when a hook sees it (see
+  // plan.h). Throws std::invalid_argument naming a node no kernel runs.
+  Model(Graph graph, int threads, Isa isa, bool whole = false);
 
   const Graph& graph() const { return graph_; }
   int threads() const { return pool_.threads(); }
@@ -41,7 +42,7 @@ class Model {
   // The plan of these shapes where it is known, else null. There are as many inputs as the graph has.
   std::shared_ptr<const Plan> known_plan(std::span<const InputArray> inputs);
 
-  // Told after each node: its step, seconds and output. May be empty.
+  // Told after each node: its step, seconds and output, which only a model of whole values may read. May be empty.
   using Hook = std::function<void(const Step& step, double seconds, const void* output)>;
 
   // Inputs and outputs in graph order. Safe from several threads at once; with a plan seen before and no more
@@ -70,6 +71,7 @@ class Model {
   Graph graph_;
   ThreadPool pool_;
   EngineConfig config_;
+  bool whole_;
   std::vector<OperatorPtr> operators_;
   mutable std::mutex mutex_;     // guards the two below
   std::list<CachedPlan> plans_;  // most recently used first

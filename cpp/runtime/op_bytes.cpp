@@ -1,5 +1,4 @@
-// Quantise, dequantise, and element-wise work that stays uint8: add, clamp, byte tables, concat.
-#include "kernels/movement.h"
+// Quantise, dequantise, and element-wise work that stays uint8: add, clamp, byte tables.
 #include "kernels/quantize.h"
 #include "runtime/epilogue.h"
 #include "runtime/operator.h"
@@ -61,23 +60,6 @@ OperatorPtr lookup_op(const TensorPtr& table, const EngineConfig& config) {
                                   });
 }
 
-// real = (a - za) sa (+ (b - zb) sb), in output steps; `b` null for rescaling alone
-AddU8Args add_args(const Quant& a, const Quant* b, const Quant& out, ByteClamp clamp) {
-  AddU8Args args{};
-  const double fa = static_cast<double>(a.scale) / out.scale;
-  double bias = out.zero_point - a.zero_point * fa;
-  args.a_scale = static_cast<float>(fa);
-  if (b != nullptr) {
-    const double fb = static_cast<double>(b->scale) / out.scale;
-    args.b_scale = static_cast<float>(fb);
-    bias -= b->zero_point * fb;
-  }
-  args.bias = static_cast<float>(bias);
-  args.lo = clamp.lo;
-  args.hi = clamp.hi;
-  return args;
-}
-
 OperatorPtr add_op(const AddU8Args& shared, bool two, const EngineConfig& config) {
   const auto& row = select_kernel(add_u8_table(), config.isa);
   return std::make_unique<Ranged>(row.name, true, 0.2e-9, config, [=, &row](const RunContext& c, int64_t b, int64_t e) {
@@ -89,47 +71,6 @@ OperatorPtr add_op(const AddU8Args& shared, bool two, const EngineConfig& config
     row.run(args);
   });
 }
-
-// Each input is rescaled to the output's scale as it is copied.
-class ConcatU8 final : public Operator {
- public:
-  ConcatU8(const Graph& g, const Node& node, const EngineConfig& config)
-      : kernel_(select_kernel(add_u8_table(), config.isa)) {
-    const Value& out = g.value(node.output);
-    const auto rank = static_cast<int64_t>(out.shape.size());
-    const int64_t axis = node.attr<int64_t>("axis");
-    axis_ = static_cast<size_t>(axis < 0 ? axis + rank : axis);
-    for (ValueId i : node.inputs) args_.push_back(add_args(*g.value(i).quant, nullptr, *out.quant, {0, 255}));
-  }
-
-  std::string kernel() const override { return kernel_.name; }
-
-  Planned plan(const NodeShapes& shapes) const override {
-    const int64_t outer = product(std::span(shapes.output).first(axis_));
-    const int64_t row = product(std::span(shapes.output).subspan(axis_));
-    std::vector<int64_t> widths;
-    for (const Dims& in : shapes.inputs) widths.push_back(product(std::span(in).subspan(axis_)));
-    return {[this, outer, row, widths](const RunContext& c) {
-              int64_t at = 0;
-              for (size_t i = 0; i < widths.size(); ++i) {
-                for (int64_t o = 0; o < outer; ++o) {
-                  AddU8Args args = args_[i];
-                  args.a = c.in<uint8_t>(i) + o * widths[i];
-                  args.n = widths[i];
-                  args.out = c.out<uint8_t>() + o * row + at;
-                  kernel_.run(args);
-                }
-                at += widths[i];
-              }
-            },
-            0};
-  }
-
- private:
-  const KernelRow<AddU8Args>& kernel_;
-  size_t axis_ = 0;
-  std::vector<AddU8Args> args_;
-};
 
 }  // namespace
 
@@ -147,7 +88,6 @@ OperatorPtr make_byte_op(const Graph& g, const Node& node, const EngineConfig& c
     const ByteClamp clamp = byte_clamp(node.attr<double>("lo"), node.attr<double>("hi"), *out.quant);
     return add_op(add_args(*g.value(node.inputs[0]).quant, nullptr, *out.quant, clamp), false, config);
   }
-  if (node.op == "concat") return std::make_unique<ConcatU8>(g, node, config);
   return nullptr;
 }
 

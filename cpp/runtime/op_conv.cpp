@@ -21,6 +21,8 @@ class ConvBase : public Operator {
     node_.inputs.clear();
   }
 
+  bool strided_output() const override { return true; }
+
  protected:
   Node node_;  // for its attributes
   EngineConfig config_;
@@ -72,13 +74,14 @@ class ConvF32 final : public ConvBase {
     args.pad_row = pad_.data<float>();
     args.k = geo_.group_in();
     args.n = geo_.group_out();
-    args.residual_stride = args.ldc = geo_.out_channels;
+    args.residual_stride = geo_.out_channels;
+    args.ldc = plan.output_stride;
     args.lo = lo_;
     args.hi = hi_;
     for_blocks(c, plan, geo_.group_out(), [&](int64_t block, const GemmPartition::Part& p, int thread) {
       GemmF32Args part = args;
       part.scratch = reinterpret_cast<float*>(c.scratch + thread * scratch);
-      const int64_t row0 = block * plan.blocks.per_block * plan.blocks.pixels_out * geo_.out_channels;
+      const int64_t row0 = block * plan.blocks.per_block * plan.blocks.pixels_out;
       part.m_begin = p.m_begin;
       part.m_end = p.m_end;
       part.n_begin = p.n_begin;
@@ -88,8 +91,8 @@ class ConvF32 final : public ConvBase {
         part.a = c.in<float>(0) + block * plan.blocks.per_block * plan.blocks.image_elements + g * geo_.group_in();
         part.packed = packed_.data() + g * group_bytes_;
         part.bias = bias_ ? bias_->as<float>() + column : nullptr;
-        part.residual = residual_ ? c.in<float>(3) + row0 + column : nullptr;
-        part.out = c.out<float>() + row0 + column;
+        part.residual = residual_ ? c.in<float>(3) + row0 * args.residual_stride + column : nullptr;
+        part.out = c.out<float>() + row0 * args.ldc + column;
         kernel_.run(part);
       }
     });
@@ -135,7 +138,8 @@ class ConvS8 final : public ConvBase {
     args.pad_row = pad_.data<uint8_t>();
     args.k = geo_.group_in();
     args.n = geo_.group_out();
-    args.residual_stride = args.ldc = geo_.out_channels;
+    args.residual_stride = geo_.out_channels;
+    args.ldc = plan.output_stride;
     return args;
   }
 
@@ -144,7 +148,7 @@ class ConvS8 final : public ConvBase {
     const int64_t element = epilogue_.out_f32 ? 4 : 1;  // bytes of an output (and residual) element
     for_blocks(c, plan, geo_.group_out(), [&](int64_t block, const GemmPartition::Part& p, int thread) {
       GemmS8Args part = args;
-      const int64_t row0 = block * plan.blocks.per_block * plan.blocks.pixels_out * geo_.out_channels;
+      const int64_t row0 = block * plan.blocks.per_block * plan.blocks.pixels_out;
       part.m_begin = p.m_begin;
       part.m_end = p.m_end;
       part.n_begin = p.n_begin;
@@ -157,8 +161,8 @@ class ConvS8 final : public ConvBase {
         part.offset = epilogue_.offset.data() + column;
         part.scale = epilogue_.scale.data() + column;
         part.bias = epilogue_.bias.data() + column;
-        part.residual = residual_ ? c.in<uint8_t>(3) + (row0 + column) * element : nullptr;
-        part.out = c.out<uint8_t>() + (row0 + column) * element;
+        part.residual = residual_ ? c.in<uint8_t>(3) + (row0 * args.residual_stride + column) * element : nullptr;
+        part.out = c.out<uint8_t>() + (row0 * args.ldc + column) * element;
         kernel_.run(part);
       }
     });
@@ -212,14 +216,15 @@ class DepthwiseF32 final : public ConvBase {
       args.offsets = plan.offsets.data();
       args.taps = geo_.taps();
       args.pad_row = pad_.data<float>();
-      args.channels = args.ldc = geo_.in_channels;
+      args.channels = geo_.in_channels;
+      args.ldc = plan.output_stride;
       args.w = w_.data<float>();
       args.bias = bias_ ? bias_->as<float>() : nullptr;
       args.lo = static_cast<float>(node_.attr<double>("lo"));
       args.hi = static_cast<float>(node_.attr<double>("hi"));
       args.m_begin = p.m_begin;
       args.m_end = p.m_end;
-      args.out = c.out<float>() + block * plan.blocks.per_block * plan.blocks.pixels_out * geo_.in_channels;
+      args.out = c.out<float>() + block * plan.blocks.per_block * plan.blocks.pixels_out * args.ldc;
       kernel_.run(args);
     });
   }
@@ -234,7 +239,7 @@ class DepthwiseS8 final : public ConvBase {
     w_ = by_taps<int8_t>(*g.value(node.inputs[1]).constant, geo_.in_channels, geo_.taps());
     args_.window = depthwise_window(window_of(node_, geo_.kernel_h, geo_.kernel_w));
     args_.pad = epilogue_.pad_byte;
-    args_.channels = args_.ldc = geo_.in_channels;
+    args_.channels = geo_.in_channels;
     args_.w = w_.data<int8_t>();
     args_.offset = epilogue_.offset.data();
     args_.scale = epilogue_.scale.data();
@@ -258,6 +263,7 @@ class DepthwiseS8 final : public ConvBase {
     args.height = in[1];
     args.width = in[2];
     args.out_width = out[2];
+    args.ldc = shapes.output_stride;
     const int64_t images = out[0], out_height = out[1];
     return {[this, args, scratch, parts, images, out_height](const RunContext& c) {
               run(c, args, images, out_height, parts, scratch);

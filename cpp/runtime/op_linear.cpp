@@ -28,13 +28,16 @@ class LinearF32 final : public Operator {
   }
 
   std::string kernel() const override { return kernel_.name; }
+  bool strided_output() const override { return true; }
 
   Planned plan(const NodeShapes& shapes) const override {
     const int64_t m = product(shapes.output) / std::max<int64_t>(1, n_);
     const int parts = worth_forking(config_, product_seconds(config_.isa, false, m, n_, k_));
     const GemmPartition how = partition_gemm(m, n_, m * k_ * 4, n_ * k_ * static_cast<int64_t>(size_of(type_)), parts);
     const int64_t scratch = m > kGemmF32DirectRows ? gemm_f32_scratch_bytes(type_, k_) : 0;
-    return {[this, m, how, scratch](const RunContext& c) { run(c, m, how, scratch); }, scratch * config_.threads};
+    const int64_t stride = shapes.output_stride;
+    return {[this, m, stride, how, scratch](const RunContext& c) { run(c, m, stride, how, scratch); },
+            scratch * config_.threads};
   }
 
  private:
@@ -48,7 +51,7 @@ class LinearF32 final : public Operator {
   bool residual_ = false;
   float lo_ = 0, hi_ = 0;
 
-  void run(const RunContext& c, int64_t m, const GemmPartition& how, int64_t scratch) const {
+  void run(const RunContext& c, int64_t m, int64_t stride, const GemmPartition& how, int64_t scratch) const {
     GemmF32Args args{};
     args.a = c.in<float>(0);
     args.lda = k_;
@@ -63,7 +66,7 @@ class LinearF32 final : public Operator {
     args.lo = lo_;
     args.hi = hi_;
     args.out = c.out<float>();
-    args.ldc = n_;
+    args.ldc = stride;
     const bool back = order_.turn(m);
     for_parts(c.pool, how, m, n_, [&](const GemmPartition::Part& p, int thread) {
       GemmF32Args part = args;
@@ -92,13 +95,16 @@ class LinearS8 final : public Operator {
   }
 
   std::string kernel() const override { return kernel_.name; }
+  bool strided_output() const override { return true; }
 
   Planned plan(const NodeShapes& shapes) const override {
     const int64_t m = product(shapes.output) / std::max<int64_t>(1, n_);
     const int parts = worth_forking(config_, product_seconds(config_.isa, true, m, n_, k_));
     const int64_t scratch = round_up(gemm_s8_scratch_bytes(k_), 64);
     const GemmPartition how = partition_gemm(m, n_, m * k_, n_ * k_, parts);
-    return {[this, m, how, scratch](const RunContext& c) { run(c, m, how, scratch); }, scratch * config_.threads};
+    const int64_t stride = shapes.output_stride;
+    return {[this, m, stride, how, scratch](const RunContext& c) { run(c, m, stride, how, scratch); },
+            scratch * config_.threads};
   }
 
  private:
@@ -110,7 +116,7 @@ class LinearS8 final : public Operator {
   int64_t n_ = 0, k_ = 0;
   bool residual_ = false;
 
-  void run(const RunContext& c, int64_t m, const GemmPartition& how, int64_t scratch) const {
+  void run(const RunContext& c, int64_t m, int64_t stride, const GemmPartition& how, int64_t scratch) const {
     GemmS8Args args = epilogue_.gemm_args();
     args.a = c.in<uint8_t>(0);
     args.lda = k_;
@@ -120,7 +126,7 @@ class LinearS8 final : public Operator {
     args.residual = residual_ ? c.inputs[3] : nullptr;
     args.residual_stride = n_;
     args.out = c.output;
-    args.ldc = n_;
+    args.ldc = stride;
     const bool back = order_.turn(m);
     for_parts(c.pool, how, m, n_, [&](const GemmPartition::Part& p, int thread) {
       GemmS8Args part = args;

@@ -1,4 +1,4 @@
-// Ops that move data: permute, expand, slice, pad, concat. One strided copy each, or one per input.
+// Ops that move data: permute, expand, slice, pad. One strided copy each.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -85,11 +85,9 @@ OperatorPtr expand(const Graph& g, const Node& node, const EngineConfig& config)
 }
 
 OperatorPtr slice(const Graph& g, const Node& node, const EngineConfig& config) {
-  const int64_t rank = static_cast<int64_t>(g.value(node.output).shape.size());
-  const int64_t axis = node.attr<int64_t>("axis");
   return std::make_unique<Movement>(
       element_of(g, node), config,
-      [at = static_cast<size_t>(axis < 0 ? axis + rank : axis), start = node.attr<Shape>("start")[0],
+      [at = axis_of(node, g.value(node.output).shape.size()), start = node.attr<Shape>("start")[0],
        step = node.attr<int64_t>("step"), name = node.name](const NodeShapes& s) {
         CopySpec spec{s.output, strides_of(s.inputs[0]), strides_of(s.output)};
         const int64_t first = start.evaluate(s.symbols), n = s.output[at];
@@ -144,36 +142,6 @@ class Pad final : public Operator {
   uint8_t byte_ = 0;
 };
 
-class Concat final : public Operator {
- public:
-  Concat(const Graph& g, const Node& node) : element_(element_of(g, node)) {
-    const auto rank = static_cast<int64_t>(g.value(node.output).shape.size());
-    const int64_t axis = node.attr<int64_t>("axis");
-    axis_ = static_cast<size_t>(axis < 0 ? axis + rank : axis);
-  }
-
-  Planned plan(const NodeShapes& shapes) const override {
-    const auto element = static_cast<int64_t>(element_);
-    const int64_t outer = product(std::span(shapes.output).first(axis_));
-    const int64_t row = product(std::span(shapes.output).subspan(axis_)) * element;
-    std::vector<int64_t> widths;
-    for (const Dims& in : shapes.inputs) widths.push_back(product(std::span(in).subspan(axis_)) * element);
-    return {[=](const RunContext& c) {
-              int64_t at = 0;
-              for (size_t i = 0; i < widths.size(); ++i) {
-                for (int64_t o = 0; o < outer; ++o)
-                  std::memcpy(c.out<uint8_t>() + o * row + at, c.in<uint8_t>(i) + o * widths[i],
-                              static_cast<size_t>(widths[i]));
-                at += widths[i];
-              }
-            },
-            0};
-  }
-
- private:
-  size_t element_, axis_ = 0;
-};
-
 }  // namespace
 
 OperatorPtr make_movement(const Graph& g, const Node& node, const EngineConfig& config) {
@@ -181,7 +149,6 @@ OperatorPtr make_movement(const Graph& g, const Node& node, const EngineConfig& 
   if (node.op == "expand") return expand(g, node, config);
   if (node.op == "slice") return slice(g, node, config);
   if (node.op == "pad") return std::make_unique<Pad>(g, node, config);
-  if (node.op == "concat") return std::make_unique<Concat>(g, node);
   return nullptr;
 }
 

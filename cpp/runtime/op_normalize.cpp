@@ -15,8 +15,7 @@ class Softmax final : public Operator {
       : config_(config),
         kernel_(select_kernel(softmax_table(), config.isa)),
         copy_(select_kernel(copy_table(), config.isa)) {
-    const int64_t axis = node.attr<int64_t>("axis");
-    axis_ = static_cast<size_t>(axis < 0 ? axis + static_cast<int64_t>(rank) : axis);
+    axis_ = axis_of(node, rank);
   }
 
   std::string kernel() const override { return kernel_.name; }

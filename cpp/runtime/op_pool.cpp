@@ -28,7 +28,8 @@ Rescale rescale_of(const Value& in, const Value& out) {
 struct PoolPlan {
   PoolTable table;
   std::vector<float> divisor, multiplier, bias;
-  int64_t images = 0, in_elements = 0, out_elements = 0, pixels = 0, channels = 0;
+  int64_t images = 0, in_elements = 0, pixels = 0, channels = 0;
+  int64_t output_stride = 0;  // elements between output pixels
   int parts = 1;
 };
 
@@ -46,6 +47,8 @@ class Pool final : public Operator {
     return select_kernel(max_ ? pool_max_f32_table() : pool_avg_f32_table(), config_.isa).name;
   }
 
+  bool strided_output() const override { return true; }
+
   Planned plan(const NodeShapes& shapes) const override {
     auto p = std::make_shared<PoolPlan>();
     const Dims& in = shapes.inputs[0];
@@ -56,7 +59,7 @@ class Pool final : public Operator {
     p->pixels = out[1] * out[2];
     p->channels = in[3];
     p->in_elements = product(in) / std::max<int64_t>(1, in[0]);
-    p->out_elements = p->pixels * p->channels;
+    p->output_stride = shapes.output_stride;
     if (!max_) average(*p);
     const double bytes =
         static_cast<double>(p->table.offsets.size()) * static_cast<double>(p->channels * p->images) * (bytes_ ? 1 : 4);
@@ -99,10 +102,11 @@ class Pool final : public Operator {
       args.a = c.in<T>(0) + image * p.in_elements;
       args.starts = p.table.starts.data();
       args.offsets = p.table.offsets.data();
-      args.channels = args.ldc = p.channels;
+      args.channels = p.channels;
+      args.ldc = p.output_stride;
       args.m_begin = begin;
       args.m_end = end;
-      args.out = c.out<T>() + image * p.out_elements;
+      args.out = c.out<T>() + image * p.pixels * p.output_stride;
       args.divisor = p.divisor.data();
       args.multiplier = p.multiplier.data();
       args.bias = p.bias.data();

@@ -36,6 +36,7 @@ class RowConvS8 final : public Operator {
   }
 
   std::string kernel() const override { return kernel_.name; }
+  bool strided_output() const override { return true; }
 
   Planned plan(const NodeShapes& shapes) const override {
     const Dims &in = shapes.inputs[0], &out = shapes.output;
@@ -46,6 +47,7 @@ class RowConvS8 final : public Operator {
     p->height = out[1];
     p->args.product = product_args();
     p->args.product.lda = w.stride_w * geo_.in_channels;
+    p->args.product.ldc = shapes.output_stride;
     p->args.product.m_end = out[1];
     p->args.width = out[2];
     p->args.row_stride = w.stride_h * p->image.row_bytes();
@@ -90,7 +92,7 @@ class RowConvS8 final : public Operator {
     args.taps = geo_.kernel_h;
     args.k = tap_bytes_;
     args.packed = packed_.data<int8_t>();
-    args.residual_stride = args.ldc = geo_.out_channels;
+    args.residual_stride = geo_.out_channels;
     return args;
   }
 
@@ -123,7 +125,7 @@ class RowConvS8 final : public Operator {
 
   void one(const RunContext& c, const RowConvPlan& p, const uint8_t* padded, const Part& part) const {
     const int64_t element = epilogue_.out_f32 ? 4 : 1;  // bytes of an output (and residual) element
-    const int64_t at = part.image * p.height * p.args.width * geo_.out_channels * element;
+    const int64_t row0 = part.image * p.height * p.args.width;
     ConvS8Args args = p.args;
     args.product.a = padded + part.image * p.image.bytes();
     args.product.m_begin = part.y_begin;
@@ -131,8 +133,8 @@ class RowConvS8 final : public Operator {
     args.product.n_begin = part.n_begin;
     args.product.n_end = part.n_end;
     args.product.scratch = c.scratch + part.thread * p.scratch;
-    args.product.residual = residual_ ? c.in<uint8_t>(3) + at : nullptr;
-    args.product.out = c.out<uint8_t>() + at;
+    args.product.residual = residual_ ? c.in<uint8_t>(3) + row0 * args.product.residual_stride * element : nullptr;
+    args.product.out = c.out<uint8_t>() + row0 * args.product.ldc * element;
     kernel_.run(args);
   }
 };

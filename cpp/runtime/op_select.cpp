@@ -76,9 +76,7 @@ int64_t checked_index(const std::string& name, int64_t i, int64_t extent) {
 class Gather final : public Operator {
  public:
   Gather(const Graph& g, const Node& node) : name_(node.name), element_(size_of(g.value(node.output).dtype)) {
-    const auto rank = static_cast<int64_t>(g.value(node.output).shape.size());
-    const int64_t axis = node.attr<int64_t>("axis");
-    axis_ = static_cast<size_t>(axis < 0 ? axis + rank : axis);
+    axis_ = axis_of(node, g.value(node.output).shape.size());
   }
 
   Planned plan(const NodeShapes& shapes) const override {

@@ -34,12 +34,14 @@ class StemConvS8 final : public Operator {
   }
 
   std::string kernel() const override { return kernel_.name; }
+  bool strided_output() const override { return true; }
 
   Planned plan(const NodeShapes& shapes) const override {
     const Dims &in = shapes.inputs[0], &out = shapes.output;
     const Window w = window_of(node_, geo_.kernel_h, geo_.kernel_w);
     auto p = std::make_shared<StemPlan>();
     p->image = padded_image(w, in, out);
+    p->conv.output_stride = shapes.output_stride;
     const Dims padded = {in[0], p->image.padded_height, p->image.padded_width, in[3]};
     p->conv.blocks = image_blocks(padded, out, kRowsPerTable);
     const Window rows{w.kernel_h, 1, w.stride_h, w.stride_w, 0, 0, w.dilation_h, 1};
@@ -73,15 +75,15 @@ class StemConvS8 final : public Operator {
     for_blocks(c, p.conv, geo_.out_channels, [&](int64_t block, const GemmPartition::Part& part, int thread) {
       GemmS8Args a = args;
       const int64_t images = block * p.conv.blocks.per_block;
-      const int64_t row0 = images * p.conv.blocks.pixels_out * geo_.out_channels;
+      const int64_t row0 = images * p.conv.blocks.pixels_out;
       a.a = padded + images * image.bytes();
       a.m_begin = part.m_begin;
       a.m_end = part.m_end;
       a.n_begin = part.n_begin;
       a.n_end = part.n_end;
       a.scratch = c.scratch + thread * p.gemm_scratch;
-      a.residual = residual_ ? c.in<uint8_t>(3) + row0 * element : nullptr;
-      a.out = c.out<uint8_t>() + row0 * element;
+      a.residual = residual_ ? c.in<uint8_t>(3) + row0 * args.residual_stride * element : nullptr;
+      a.out = c.out<uint8_t>() + row0 * args.ldc * element;
       kernel_.run(a);
     });
   }
@@ -92,7 +94,8 @@ class StemConvS8 final : public Operator {
     args.taps = geo_.kernel_h;
     args.k = geo_.kernel_w * geo_.in_channels;
     args.packed = packed_.data<int8_t>();
-    args.residual_stride = args.ldc = geo_.out_channels;
+    args.residual_stride = geo_.out_channels;
+    args.ldc = p.conv.output_stride;
     return args;
   }
 };

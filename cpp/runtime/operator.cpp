@@ -7,8 +7,9 @@
 namespace taille {
 
 OperatorPtr make_operator(const Graph& graph, const Node& node, const EngineConfig& config) {
-  for (auto make : {make_linear, make_row_conv, make_stem_conv, make_conv, make_pool, make_elementwise, make_byte_op,
-                    make_logic, make_normalize, make_attention, make_attention_s8, make_movement, make_select})
+  for (auto make :
+       {make_linear, make_row_conv, make_stem_conv, make_conv, make_pool, make_elementwise, make_byte_op, make_logic,
+        make_normalize, make_attention, make_attention_s8, make_concat, make_movement, make_select})
     if (OperatorPtr op = make(graph, node, config)) return op;
   throw std::invalid_argument(concat("no kernel runs ", node.op, " '", node.name, "' as it stands (",
                                      name_of(graph.value(node.output).dtype), " ",
@@ -27,6 +28,11 @@ void split(ThreadPool& pool, int64_t n, int64_t grain, int parts, FunctionRef<vo
     const int64_t begin = grains * task / count * grain, end = std::min(n, grains * (task + 1) / count * grain);
     body(begin, end, thread);
   });
+}
+
+size_t axis_of(const Node& node, size_t rank) {
+  const int64_t axis = node.attr<int64_t>("axis");
+  return static_cast<size_t>(axis < 0 ? axis + static_cast<int64_t>(rank) : axis);
 }
 
 int64_t product(std::span<const int64_t> dims) {

@@ -50,6 +50,7 @@ using Dims = std::vector<int64_t>;
 struct NodeShapes {
   std::vector<Dims> inputs;  // empty for absent ones
   Dims output;
+  int64_t output_stride;  // elements between rows (of the last dimension); those of a row unless strided_output()
   const SymbolValues& symbols;
 };
 
@@ -65,6 +66,11 @@ class Operator {
   virtual std::string kernel() const { return "portable"; }
   // Whether the output may be written over input 0 (same size, read before written).
   virtual bool in_place() const { return false; }
+  // Whether the output's rows may lie apart, as they do within the output of a concat.
+  virtual bool strided_output() const { return false; }
+  // Of a concat: whether that input is part of the output as it is, so that its producer may write it there. A run
+  // knows by its address that it did.
+  virtual bool holds_input(size_t) const { return false; }
 };
 
 using OperatorPtr = std::unique_ptr<Operator>;
@@ -84,6 +90,7 @@ OperatorPtr make_logic(const Graph& graph, const Node& node, const EngineConfig&
 OperatorPtr make_normalize(const Graph& graph, const Node& node, const EngineConfig& config);
 OperatorPtr make_attention(const Graph& graph, const Node& node, const EngineConfig& config);
 OperatorPtr make_attention_s8(const Graph& graph, const Node& node, const EngineConfig& config);
+OperatorPtr make_concat(const Graph& graph, const Node& node, const EngineConfig& config);
 OperatorPtr make_movement(const Graph& graph, const Node& node, const EngineConfig& config);
 OperatorPtr make_select(const Graph& graph, const Node& node, const EngineConfig& config);
 
@@ -94,6 +101,8 @@ int worth_forking(const EngineConfig& config, double seconds);
 void split(ThreadPool& pool, int64_t n, int64_t grain, int parts,
            FunctionRef<void(int64_t begin, int64_t end, int thread)> body);
 
+// The node's axis, counted from the front.
+size_t axis_of(const Node& node, size_t rank);
 int64_t product(std::span<const int64_t> dims);
 inline int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 // Row-major strides in elements.

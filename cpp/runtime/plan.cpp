@@ -20,8 +20,10 @@ class Planner {
     std::iota(root_.begin(), root_.end(), ValueId{0});
   }
 
-  Plan run() {
+  Plan run(bool whole) {
     evaluate_shapes();
+    find_strides();
+    if (!whole) write_into_concats();
     find_roots();
     place();
     make_steps();
@@ -34,6 +36,8 @@ class Planner {
   const SymbolValues& symbols_;
   Plan plan_;
   std::vector<ValueId> root_;      // a value whose memory a value shares; itself where it has its own
+  std::vector<int64_t> offset_;    // of a value in its root's memory, in bytes
+  std::vector<int64_t> stride_;    // between rows of a value, in elements
   std::vector<int32_t> last_use_;  // of a root
 
   static size_t at(ValueId v) { return static_cast<size_t>(v); }
@@ -66,6 +70,49 @@ class Planner {
     }
   }
 
+  void find_strides() {
+    offset_.assign(g_.values.size(), 0);
+    stride_.reserve(g_.values.size());
+    for (const Dims& dims : plan_.dims) stride_.push_back(dims.empty() ? 1 : dims.back());
+  }
+
+  // The last concats first: then a concat within a concat has its place before its inputs get theirs in it.
+  void write_into_concats() {
+    std::vector<int32_t> uses, producers;  // found where there is a concat
+    for (size_t n = g_.nodes.size(); n-- > 0;) {
+      if (g_.nodes[n].op != "concat") continue;
+      if (uses.empty()) {
+        uses = g_.use_counts();
+        producers = g_.producers();
+      }
+      write_into_concat(n, uses, producers);
+    }
+  }
+
+  void write_into_concat(size_t n, const std::vector<int32_t>& uses, const std::vector<int32_t>& producers) {
+    const Node& node = g_.nodes[n];
+    const ValueId out = node.output;
+    if (bytes(out) == 0) return;  // below, no product of sizes overflows
+    const Dims& dims = plan_.dims[at(out)];
+    const size_t axis = axis_of(node, dims.size());
+    // Where nothing is repeated before the axis, each input is one piece. Else its rows lie apart, if they are those of
+    // the output at all, and as far apart as those are.
+    const bool apart = product(std::span(dims).first(axis)) > 1;
+    if (apart && axis + 1 != dims.size()) return;
+    int64_t offset = offset_[at(out)];
+    for (size_t i = 0; i < node.inputs.size(); ++i) {
+      const ValueId v = node.inputs[i];
+      const int32_t from = producers[at(v)];
+      const Operator* producer = from < 0 ? nullptr : operators_[static_cast<size_t>(from)].get();
+      if (producer && uses[at(v)] == 1 && operators_[n]->holds_input(i) && (!apart || producer->strided_output())) {
+        root_[at(v)] = out;
+        offset_[at(v)] = offset;
+        if (apart) stride_[at(v)] = stride_[at(out)];
+      }
+      offset += product(std::span(plan_.dims[at(v)]).subspan(axis)) * static_cast<int64_t>(size_of(g_.value(v).dtype));
+    }
+  }
+
   // Reshapes share their input's memory; an in-place operator takes over input 0 where it is read for the last time.
   void find_roots() {
     std::vector<int32_t> last(g_.values.size(), -1);  // last reader of each value's root so far known
@@ -83,11 +130,12 @@ class Planner {
     for (size_t n = 0; n < g_.nodes.size(); ++n) {
       const Node& node = g_.nodes[n];
       if (!operators_[n] || !operators_[n]->in_place() || pinned[at(root(node.output))]) continue;
+      if (root(node.output) != node.output) continue;  // written into a concat
       const ValueId from = root(node.inputs[0]), to = node.output;
       if (g_.is_constant(from) || pinned[at(from)] || last[at(from)] != static_cast<int32_t>(n)) continue;
       if (bytes(node.inputs[0]) != bytes(to)) continue;
       root_[at(to)] = from;
-      last[at(from)] = last[at(to)];
+      last[at(from)] = std::max(last[at(from)], last[at(to)]);
     }
     last_use_ = std::move(last);
   }
@@ -105,19 +153,25 @@ class Planner {
       else
         plan_.copies.push_back({slot, i, bytes(g_.outputs[i])});
     }
+    std::vector<int32_t> first_use(g_.values.size(), kForever);  // of a root
+    for (size_t n = g_.nodes.size(); n-- > 0;) first_use[at(root(g_.nodes[n].output))] = static_cast<int32_t>(n);
     std::vector<Block> blocks;
     std::vector<ValueId> owners;
     for (size_t n = 0; n < g_.nodes.size(); ++n) {
       const ValueId v = g_.nodes[n].output;
       if (root(v) != v || plan_.slots[at(v)].kind != Slot::Kind::none) continue;
-      const auto first = static_cast<int32_t>(n);
-      blocks.push_back({round_up(std::max<int64_t>(1, bytes(v)), kAlign), first, std::max(first, last_use_[at(v)]), 0});
+      const int32_t first = first_use[at(v)];
+      blocks.push_back({round_up(std::max<int64_t>(1, bytes(v)), kAlign), first,
+                        std::max(static_cast<int32_t>(n), last_use_[at(v)]), 0});
       owners.push_back(v);
     }
     plan_.scratch_offset = place_blocks(blocks);
     for (size_t b = 0; b < blocks.size(); ++b) plan_.slots[at(owners[b])] = {Slot::Kind::arena, blocks[b].offset};
     for (size_t v = 0; v < g_.values.size(); ++v)
-      if (root_[v] != static_cast<ValueId>(v)) plan_.slots[v] = plan_.slots[at(root(static_cast<ValueId>(v)))];
+      if (root_[v] != static_cast<ValueId>(v)) {
+        plan_.slots[v] = plan_.slots[at(root(static_cast<ValueId>(v)))];
+        plan_.slots[v].offset = offset_[v];
+      }
   }
 
   void make_steps() {
@@ -125,7 +179,7 @@ class Planner {
     for (size_t n = 0; n < g_.nodes.size(); ++n) {
       if (!operators_[n]) continue;
       const Node& node = g_.nodes[n];
-      NodeShapes shapes{{}, plan_.dims[at(node.output)], symbols_};
+      NodeShapes shapes{{}, plan_.dims[at(node.output)], stride_[at(node.output)], symbols_};
       Step step{n, {}, {}, plan_.slots[at(node.output)]};
       for (ValueId i : node.inputs) {
         shapes.inputs.push_back(i == kNone ? Dims{} : plan_.dims[at(i)]);
@@ -174,8 +228,8 @@ int64_t place_blocks(std::vector<Block>& blocks) {
   return total;
 }
 
-Plan make_plan(const Graph& graph, const std::vector<OperatorPtr>& operators, const SymbolValues& symbols) {
-  return Planner(graph, operators, symbols).run();
+Plan make_plan(const Graph& graph, const std::vector<OperatorPtr>& operators, const SymbolValues& symbols, bool whole) {
+  return Planner(graph, operators, symbols).run(whole);
 }
 
 }  // namespace taille

@@ -1,5 +1,8 @@
 // A plan: everything that depends on the shapes of one call. Which buffers live when (liveness), where they lie in one
 // arena (greedy by size), and each node's Planned. Immutable, shared by all runs of the same shapes.
+//
+// A value that only a concat reads is written where it ends up, in the concat's output, its rows as far apart as those
+// of that output, if its producer can do so (Operator::strided_output). The concat then has nothing to copy.
 #pragma once
 
 #include <memory>
@@ -14,7 +17,8 @@ namespace taille {
 struct Slot {
   enum class Kind : uint8_t { none, constant, input, output, arena };
   Kind kind = Kind::none;
-  int64_t at = 0;  // index of the value (constant), of the graph input or output, or arena offset in bytes
+  int64_t at = 0;      // index of the value (constant), of the graph input or output, or arena offset in bytes
+  int64_t offset = 0;  // bytes from there on, within a concat's output
 };
 
 struct Step {
@@ -39,8 +43,9 @@ struct Plan {
   std::vector<OutputCopy> copies;
 };
 
-// operators[i] belongs to node i; null for reshapes, which are only another view.
-Plan make_plan(const Graph& graph, const std::vector<OperatorPtr>& operators, const SymbolValues& symbols);
+// operators[i] belongs to node i; null for reshapes, which are only another view. `whole`: every value is in one piece,
+// for those who look at it.
+Plan make_plan(const Graph& graph, const std::vector<OperatorPtr>& operators, const SymbolValues& symbols, bool whole);
 
 // Greedy by size: each block at the lowest offset where nothing alive at the same time lies. Fills `offset`, returns
 // the bytes needed. Source: Pisarchyk & Lee 2020, arXiv:2001.03288.

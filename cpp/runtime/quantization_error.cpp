@@ -18,7 +18,7 @@ LayerErrors::LayerErrors(const Graph& exact, const Graph& quantized, int threads
     : LayerErrors(probe_layers(exact, quantized), threads, isa) {}
 
 LayerErrors::LayerErrors(ProbedGraph probed, int threads, Isa isa)
-    : probes_(std::move(probed.probes)), sums_(probes_.size()), model_(std::move(probed.graph), threads, isa) {
+    : probes_(std::move(probed.probes)), sums_(probes_.size()), model_(std::move(probed.graph), threads, isa, true) {
   for (size_t p = 0; p < probes_.size(); ++p) {
     exact_[probes_[p].exact] = p;
     error_[probes_[p].error] = p;
@@ -70,7 +70,7 @@ std::vector<LayerErrors::Layer> LayerErrors::layers() const {
 }
 
 NetworkErrors::NetworkErrors(const Graph& exact, const Graph& quantized, int threads, Isa isa)
-    : exact_(exact, threads, isa), quantized_(quantized, threads, isa) {
+    : exact_(exact, threads, isa, true), quantized_(quantized, threads, isa, true) {
   std::set<std::string> names;
   for (const Node& node : exact.nodes)
     if (node.op != "reshape" && exact.value(node.output).dtype == DType::f32) names.insert(node.name);
