@@ -240,9 +240,9 @@ def test_format_versions_are_what_the_graph_needs(make: Any) -> None:
 
 
 def test_a_model_on_halves_keeps_no_float32_copy() -> None:
-    net = nn.Sequential(nn.Linear(256, 2048), nn.ReLU(), nn.Linear(2048, 64))
+    net = nn.Sequential(nn.Linear(256, 8192), nn.ReLU(), nn.Linear(8192, 64))
     small = taille.quantize_model(taille.TorchModel(net.eval(), (torch.ones(2, 256),)), "float16")
     native = _native.Model(small.graph, 1)
     native.run({native.graph.inputs[0][0]: np.ones((64, 256), np.float32)})
-    # the hidden activations and one block of a widened panel
-    assert native.arena_bytes() < 64 * 2048 * 4 + 1024 * 64 * 4 + 4096
+    # the hidden activations and what one thread may widen at a time
+    assert native.arena_bytes() < 64 * 8192 * 4 + 512 * 1024 + 4096

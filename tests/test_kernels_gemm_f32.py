@@ -40,7 +40,9 @@ def epilogues(rng, m, n, case):
 GEMM_SHAPES = [
     *itertools.product(range(1, 26), COLUMNS, (1, 7, 33)),
     *itertools.product((1, 5), (16, 33, 65), (*range(1, 41), *PRIMES)),
-    *itertools.product((24, 25, 40), (70,), (4095, 4096, 5121)),  # deep ones are summed in blocks
+    *itertools.product((24, 25, 40), (70,), (1023, 1024, 1100)),  # deep ones are summed in blocks
+    *itertools.product((257,), (70,), (1100, 4100)),
+    *itertools.product((55, 56, 57, 130), (64, 65, 200), (5,)),  # blocks of rows meet all weights
 ]
 
 

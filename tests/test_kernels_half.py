@@ -96,6 +96,8 @@ GEMM_SHAPES = [
     *itertools.product((*range(1, 27), 40), (1, 15, 16, 17, 33, 48, 63, 64, 65, 130), (1, 33)),
     *itertools.product((1, 5, 13), (33, 64, 80), (*range(2, 24), 97)),
     *itertools.product((1, 24, 25, 40), (70,), (1023, 1024, 1025, 2049, 3100)),
+    (60, 200, 100),  # all weights widened at once, blocks of rows
+    (257, 130, 2050),  # deep blocks for many rows
 ]
 
 
@@ -112,8 +114,9 @@ def test_gemm_on_halves_equals_gemm_on_their_values(op: str, variant: str, dtype
             "lo": -1.5 if case & 1 else -np.inf,
         }
         out = guarded_empty((m, n))
-        room = guarded_empty((min(k, 1024) * 64,))
-        run(op, variant, a, packed(w), n, out=out, scratch=room, **extras)
+        weights = packed(w)
+        room = guarded_empty((KERNELS.gemm_f32_scratch_floats(weights, n, k),))
+        run(op, variant, a, weights, n, out=out, scratch=room, **extras)
         assert_same_bits(out, run(op, variant, a, packed(values), n, **extras), f"{m}x{n}x{k} case {case % 4}")
     assert_same_bits(out, run(op, "reference", a, packed(w), n, **extras))
 

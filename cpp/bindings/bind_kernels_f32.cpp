@@ -70,7 +70,8 @@ Floats gemm_f32_array(const Floats& a, const py::array& packed, int64_t n, const
   g.packed_type = weight_dtype(packed, "gemm_f32: packed");
   check(packed.ndim() == 1 && packed.shape(0) == wanted && (packed.flags() & py::array::c_style) != 0,
         "gemm_f32: packed must be contiguous with ", wanted, " elements");
-  Floats room = contiguous_output(scratch, {gemm_f32_scratch_bytes(g.packed_type, g.taps * k) / 4}, "gemm_f32 scratch");
+  Floats room =
+      contiguous_output(scratch, {gemm_f32_scratch_bytes(g.packed_type, n, g.taps * k) / 4}, "gemm_f32 scratch");
   g.scratch = room.mutable_data();
   if (columns)
     check(columns->first % 64 == 0 && (columns->second % 64 == 0 || columns->second == n),
@@ -185,10 +186,10 @@ void bind_kernels_f32(py::module_& m) {
   m.def("gemm_f32_pack", gemm_f32_pack_array, arg("w").noconvert(), arg("out").noconvert() = py::none());
   m.def(
       "gemm_f32_scratch_floats",
-      [](const py::array& packed, int64_t k_total) {
-        return gemm_f32_scratch_bytes(weight_dtype(packed, "gemm_f32_scratch_floats: packed"), k_total) / 4;
+      [](const py::array& packed, int64_t n, int64_t k_total) {
+        return gemm_f32_scratch_bytes(weight_dtype(packed, "gemm_f32_scratch_floats: packed"), n, k_total) / 4;
       },
-      arg("packed"), arg("k_total"));
+      arg("packed"), arg("n"), arg("k_total"));
   m.def("gemm_f32", gemm_f32_array, arg("a").noconvert(), arg("packed").noconvert(), arg("n"), py::kw_only(),
         arg("variant"), arg("k") = 0, arg("offsets").noconvert() = py::none(), arg("pad_row").noconvert() = py::none(),
         arg("bias").noconvert() = py::none(), arg("residual").noconvert() = py::none(), arg("lo") = -kInf,

@@ -27,7 +27,7 @@ struct GemmF32Args {
   int64_t k;
   const void* packed;  // of packed_type
   DType packed_type;   // f32, f16 or bf16
-  float* scratch;      // gemm_f32_scratch_bytes(packed_type, taps * k), one per thread, 64-byte aligned
+  float* scratch;      // gemm_f32_scratch_bytes(packed_type, n, taps * k), one per thread, 64-byte aligned
   int64_t n;
   int64_t m_begin, m_end;
   int64_t n_begin, n_end;  // n_begin a multiple of 64, n_end too or n
@@ -42,11 +42,21 @@ struct GemmF32Args {
 // Rows up to which a 16-bit weight is widened for each tile; above, a block of a panel is widened once for all tiles.
 // Measured on products of 1024 x 1024: float16 is as fast either way at 24 rows, bfloat16 at 36.
 inline constexpr int64_t kGemmF32DirectRows = 24;
-inline constexpr int64_t kGemmF32DepthBlock = 1024;  // of a panel: 256 KiB, which stay in L2
-inline constexpr int64_t kGemmF32DeepFloats = 4096;  // steps from which on a float32 panel is taken in blocks
-constexpr int64_t gemm_f32_scratch_bytes(DType packed_type, int64_t k_total) {
-  const int64_t depth = k_total < kGemmF32DepthBlock ? k_total : kGemmF32DepthBlock;
-  return is_half(packed_type) ? depth * 64 * 4 : 0;
+inline constexpr int64_t kGemmF32DepthBlock = 128;  // of a panel: 32 KiB, which stay in L1
+// Steps from which on a float32 panel is taken in blocks: by products of few rows, whose outputs stay in L1 and L2
+// meanwhile, and by all.
+inline constexpr int64_t kGemmF32BlockRows = 256;
+inline constexpr int64_t kGemmF32BlockFloats = 1024;
+inline constexpr int64_t kGemmF32DeepFloats = 4096;
+// Weights of 16 bits, widened: all of them where they are at most so many bytes, else deep blocks of a panel.
+inline constexpr int64_t kGemmF32ResidentBytes = 512 * 1024;  // in L2
+inline constexpr int64_t kGemmF32WideBlock = 1024;
+constexpr int64_t gemm_f32_widened_bytes(int64_t n, int64_t k_total) { return (n + 15) / 16 * 64 * k_total; }
+constexpr int64_t gemm_f32_scratch_bytes(DType packed_type, int64_t n, int64_t k_total) {
+  if (!is_half(packed_type)) return 0;
+  const int64_t all = gemm_f32_widened_bytes(n, k_total);
+  const int64_t depth = k_total < kGemmF32WideBlock ? k_total : kGemmF32WideBlock;
+  return all <= kGemmF32ResidentBytes ? all : depth * 64 * 4;
 }
 
 int64_t gemm_f32_packed_elements(int64_t n, int64_t k_total);

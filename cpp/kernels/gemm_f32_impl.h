@@ -68,11 +68,11 @@ struct GemmPanel {
       }
   }
 
-  // The first tiles bring the next block to L2, a quarter each: it comes from beyond, and a product of few
-  // rows would wait for it.
+  // The first eight tiles bring the next block to L2, an eighth each: it comes from beyond, and a product of few rows
+  // would wait for it. Not faster: lines on their way hold the buffers that this block's own loads need.
   static const char* fetched(const GemmPanel& s, int64_t i, int64_t rows) {
     const int64_t tile = (i - s.g.m_begin) / rows;
-    return s.next != nullptr && tile < 4 ? s.next + tile * s.depth.steps * 64 : nullptr;
+    return s.next != nullptr && tile < 8 ? s.next + tile * s.depth.steps * kFetchBytes : nullptr;
   }
 
   template <int MR, int NV>
@@ -86,7 +86,7 @@ struct GemmPanel {
       for (int r = 0; r < MR; ++r) a[r] = gemm_row(s.g, i + r, t) + within;
       const char* next = NV == 4 ? fetched(s, i, MR) : nullptr;
       if (next != nullptr)
-        multiply_add<true>(acc, a, b, s.width, steps, next + 64 * (s.depth.steps - left));
+        multiply_add<true>(acc, a, b, s.width, steps, next + kFetchBytes * (s.depth.steps - left));
       else
         multiply_add(acc, a, b, s.width, steps);
       b += steps * s.width;
@@ -96,18 +96,30 @@ struct GemmPanel {
   }
 };
 
-// Each tile reads the panel as it is.
+constexpr int64_t kRowBlock = 56;  // a multiple of the tile heights of most levels
+
+// Each tile reads the panel as it is. Where all weights stay in L2, a block of rows meets all panels before the next
+// block does: its outputs (and residuals) are whole rows then, which the hardware fetches and writes back better than
+// 256 bytes of each. [3136, 64] by [64, 256] with a residual: 610 us, panel by panel 770.
 template <class B>
 inline void gemm_direct(const taille::GemmF32Args& g) {
   const int64_t k_total = g.taps * g.k;
-  for (int64_t j = g.n_begin; j < g.n_end; j += kPanel) {
-    const int64_t columns = g.n - j < kPanel ? g.n - j : kPanel;
-    const int64_t vectors = (columns + 15) / 16;
-    const B* panel = static_cast<const B*>(g.packed) + j * k_total;
-    const bool more = sizeof(B) == sizeof(float) && j + 2 * kPanel <= g.n_end;
-    const char* next = more ? reinterpret_cast<const char*>(panel + kPanel * k_total) : nullptr;
-    strips(GemmPanel<B, true>{g, j, panel, 16 * vectors, {0, 0, k_total, true, true}, 0, next}, vectors, g.m_begin,
-           g.m_end);
+  const bool by_rows =
+      (g.n_end - g.n_begin) * k_total * static_cast<int64_t>(sizeof(B)) <= taille::kGemmF32ResidentBytes;
+  const int64_t rows = by_rows ? kRowBlock : g.m_end - g.m_begin;
+  taille::GemmF32Args block = g;
+  for (int64_t i = g.m_begin; i < g.m_end; i += rows) {
+    block.m_begin = i;
+    block.m_end = i + rows < g.m_end ? i + rows : g.m_end;
+    for (int64_t j = g.n_begin; j < g.n_end; j += kPanel) {
+      const int64_t columns = g.n - j < kPanel ? g.n - j : kPanel;
+      const int64_t vectors = (columns + 15) / 16;
+      const B* panel = static_cast<const B*>(g.packed) + j * k_total;
+      const bool more = sizeof(B) == sizeof(float) && i == g.m_begin && j + 2 * kPanel <= g.n_end;
+      const char* next = more ? reinterpret_cast<const char*>(panel + kPanel * k_total) : nullptr;
+      strips(GemmPanel<B, true>{block, j, panel, 16 * vectors, {0, 0, k_total, true, true}, 0, next}, vectors,
+             block.m_begin, block.m_end);
+    }
   }
 }
 
@@ -118,9 +130,9 @@ inline const float* widened(const Half* b, int64_t n, float* scratch) {
   return scratch;
 }
 
-// Blocks of a panel that stay in L2 for all rows; 16-bit ones are widened into the scratch once.
+// Blocks of a panel for all rows; 16-bit ones are widened into the scratch once.
 template <class B>
-inline void gemm_blocked(const taille::GemmF32Args& g) {
+inline void gemm_blocked(const taille::GemmF32Args& g, int64_t deepest) {
   const int64_t k_total = g.taps * g.k;
   for (int64_t j = g.n_begin; j < g.n_end; j += kPanel) {
     const int64_t columns = g.n - j < kPanel ? g.n - j : kPanel;
@@ -129,7 +141,7 @@ inline void gemm_blocked(const taille::GemmF32Args& g) {
     int64_t begin = 0;
     do {  // at least once, for the epilogue
       const int64_t left = k_total - begin;
-      const int64_t steps = left < taille::kGemmF32DepthBlock ? left : taille::kGemmF32DepthBlock;
+      const int64_t steps = left < deepest ? left : deepest;
       const float* b = widened(panel + begin * width, steps * width, g.scratch);
       const GemmDepth depth{g.k ? begin / g.k : 0, g.k ? begin % g.k : 0, steps, begin == 0, steps == left};
       const bool more = sizeof(B) == sizeof(float) && (steps < left || j + 2 * kPanel <= g.n_end);
@@ -140,21 +152,36 @@ inline void gemm_blocked(const taille::GemmF32Args& g) {
   }
 }
 
-// Blocks cost a round trip of the sums through `out`: they pay where there are rows to read a block again, and for
-// float32 where a panel would crowd the rows out of L2.
-template <class B>
-inline void gemm_of(const taille::GemmF32Args& g) {
-  const bool deep = sizeof(B) < sizeof(float) || g.taps * g.k >= taille::kGemmF32DeepFloats;
-  if (deep && g.m_end - g.m_begin > taille::kGemmF32DirectRows)
-    gemm_blocked<B>(g);
+// Blocks cost a round trip of the sums through `out`: they pay where there are rows to read a block again, and a panel
+// is far larger than L1 and its outputs are not.
+inline void gemm_wide(const taille::GemmF32Args& g) {
+  const int64_t rows = g.m_end - g.m_begin, k_total = g.taps * g.k;
+  const bool few = rows <= taille::kGemmF32BlockRows && k_total >= taille::kGemmF32BlockFloats;
+  if (rows > taille::kGemmF32DirectRows && (few || k_total >= taille::kGemmF32DeepFloats))
+    gemm_blocked<float>(g, taille::kGemmF32DepthBlock);
   else
-    gemm_direct<B>(g);
+    gemm_direct<float>(g);
+}
+
+// For few rows weights are widened by each tile as it reads them; else once.
+template <class Half>
+inline void gemm_half(const taille::GemmF32Args& g) {
+  const int64_t rows = g.m_end - g.m_begin, k_total = g.taps * g.k;
+  if (rows <= taille::kGemmF32DirectRows) return gemm_direct<Half>(g);
+  if (taille::gemm_f32_widened_bytes(g.n, k_total) <= taille::kGemmF32ResidentBytes) {
+    taille::GemmF32Args wide = g;
+    const int64_t begin = g.n_begin * k_total, end = (g.n_end + 15) / 16 * 16 * k_total;
+    widened(static_cast<const Half*>(g.packed) + begin, end - begin, g.scratch + begin);
+    wide.packed = g.scratch;
+    return gemm_wide(wide);
+  }
+  gemm_blocked<Half>(g, rows <= taille::kGemmF32BlockRows ? taille::kGemmF32DepthBlock : taille::kGemmF32WideBlock);
 }
 
 inline void gemm_run(const taille::GemmF32Args& g) {
-  if (g.packed_type == taille::DType::f16) return gemm_of<taille::F16>(g);
-  if (g.packed_type == taille::DType::bf16) return gemm_of<taille::BF16>(g);
-  gemm_of<float>(g);
+  if (g.packed_type == taille::DType::f16) return gemm_half<taille::F16>(g);
+  if (g.packed_type == taille::DType::bf16) return gemm_half<taille::BF16>(g);
+  gemm_wide(g);
 }
 
 }  // namespace

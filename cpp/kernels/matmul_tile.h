@@ -20,12 +20,13 @@ template <int MR, int NV>
 }
 
 // acc[r][v] += a[r][p] * b[p*ldb + 16 v ..] for p = 0 .. k-1, in that order; B is float, F16 or BF16.
-// With Fetch, each step asks for one more cache line from `next` on, for L2.
+// With Fetch, each step asks for kFetchBytes more from `next` on, for L2.
+constexpr int64_t kFetchBytes = 32;
 template <bool Fetch = false, int MR, int NV, class B>
 [[gnu::always_inline]] inline void multiply_add(V16 (&acc)[MR][NV], const float* const (&a)[MR], const B* b,
                                                 int64_t ldb, int64_t k, [[maybe_unused]] const char* next = nullptr) {
   for (int64_t p = 0; p < k; ++p, b += ldb) {
-    if constexpr (Fetch) __builtin_prefetch(next + 64 * p, 0, 2);
+    if constexpr (Fetch) __builtin_prefetch(next + kFetchBytes * p, 0, 2);
     V16 column[NV];
 #pragma GCC unroll 32
     for (int v = 0; v < NV; ++v) column[v] = load(b + 16 * v);

@@ -53,7 +53,7 @@ class ConvF32 final : public ConvBase {
 
   Planned plan(const NodeShapes& shapes) const override {
     auto plan = plan_conv(node_, geo_, shapes, config_, false);
-    const int64_t scratch = gemm_f32_scratch_bytes(type_, geo_.taps() * geo_.group_in());
+    const int64_t scratch = gemm_f32_scratch_bytes(type_, geo_.group_out(), geo_.taps() * geo_.group_in());
     return {[this, plan, scratch](const RunContext& c) { run(c, *plan, scratch); }, scratch * config_.threads};
   }
 

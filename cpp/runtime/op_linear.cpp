@@ -34,7 +34,7 @@ class LinearF32 final : public Operator {
     const int64_t m = product(shapes.output) / std::max<int64_t>(1, n_);
     const int parts = worth_forking(config_, product_seconds(config_.isa, false, m, n_, k_));
     const GemmPartition how = partition_gemm(m, n_, m * k_ * 4, n_ * k_ * static_cast<int64_t>(size_of(type_)), parts);
-    const int64_t scratch = m > kGemmF32DirectRows ? gemm_f32_scratch_bytes(type_, k_) : 0;
+    const int64_t scratch = m > kGemmF32DirectRows ? gemm_f32_scratch_bytes(type_, n_, k_) : 0;
     const int64_t stride = shapes.output_stride;
     return {[this, m, stride, how, scratch](const RunContext& c) { run(c, m, stride, how, scratch); },
             scratch * config_.threads};

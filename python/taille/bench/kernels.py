@@ -123,7 +123,7 @@ def gemm_f32() -> Iterator[Case]:
         a = aligned(rng.standard_normal((m, k), dtype=np.float32))
         packed = aligned(KERNELS.gemm_f32_pack(rng.standard_normal((n, k), dtype=np.float32).astype(dtype)))
         bias, out = np.zeros(n, np.float32), aligned(np.zeros((m, n), np.float32))
-        scratch = aligned(np.zeros(KERNELS.gemm_f32_scratch_floats(packed, k), np.float32))
+        scratch = aligned(np.zeros(KERNELS.gemm_f32_scratch_floats(packed, n, k), np.float32))
         fixed: Any = {"bias": bias, "lo": 0.0, "out": out, "scratch": scratch}
 
         def run(variant: str, repeats: int, a: Array = a, packed: Array = packed, fixed: Any = fixed) -> None:
