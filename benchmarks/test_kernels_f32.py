@@ -28,6 +28,7 @@ GEMM_SHAPES = {
 }
 ELEMENTWISE = ["exp", "tanh", "gelu", "silu", "hardswish"]
 ROWS = {"bert-base": (128, 768), "attention scores": (1536, 128)}
+NORMS = {"vit-small, 16 patches": (16, 384), "vit-small": (197, 384), "vit-base": (197, 768)}
 HEADS = {"bert-base": (128, 64), "minilm": (128, 32), "384 tokens": (384, 64), "vit-base": (197, 64)}
 
 
@@ -130,4 +131,19 @@ def test_rows(benchmark: object, shape: str, op: str, variant: str) -> None:
         return getattr(KERNELS, op)(x, variant=variant, out=out)
 
     np.testing.assert_allclose(call().copy(), call("reference"), rtol=0, atol=1e-4)
+    measure(benchmark, call, x.size, "elements")
+
+
+@pytest.mark.parametrize("variant", levels("layer_norm"))
+@pytest.mark.parametrize("shape", NORMS)
+def test_norm_in_bytes(benchmark: object, shape: str, variant: str) -> None:
+    rows, n = NORMS[shape]
+    x, gamma, beta, out = normal(rows, n), normal(n), normal(n), np.zeros((rows, n), np.uint8)
+
+    def call(variant: str = variant) -> np.ndarray:
+        scale = {"inverse_scale": 20.0, "zero_point": 128.0}
+        return KERNELS.layer_norm(x, variant=variant, gamma=gamma, beta=beta, **scale, out=out)
+
+    steps = np.abs(call().astype(int) - call("reference"))
+    assert steps.max() <= 1
     measure(benchmark, call, x.size, "elements")

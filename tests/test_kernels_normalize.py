@@ -66,6 +66,24 @@ def test_layer_norm(op, variant):
             assert_same_bits(run(op, variant, in_place, out=in_place, **extras), y, f"{rows}x{n} in place")
 
 
+@pytest.mark.parametrize(("op", "variant"), variants("layer_norm"))
+def test_layer_norm_in_bytes_is_layer_norm_then_quantize(op, variant):
+    rng = np.random.default_rng(6)
+    for case, n in enumerate(SIZES):
+        for rows in (1, 3, 4, 8, 13):
+            x = 3 * normal(rng, rows, n) + 1
+            x[0, 0] = (1, np.nan, INF)[case % 3]
+            extras = {"gamma": guarded(normal(rng, n)) if case % 2 else None}
+            extras["beta"] = guarded(10 * normal(rng, n)) if case % 5 else None  # up to 20 steps beyond the ends
+            given = {"inverse_scale": 8.0, "zero_point": 100.0}
+            out = guarded_empty(x.shape, np.uint8)
+            for kernel in (variant, "reference"):
+                y = run(op, kernel, guarded(x), **given, **extras, out=out)
+                floats = run(op, kernel, x, **extras)
+                wanted = run("quantize", "reference", floats.ravel(), 8.0, 100.0).reshape(x.shape)
+                np.testing.assert_array_equal(y, wanted, f"{kernel} {rows}x{n}")
+
+
 def test_layer_norm_reference_is_the_definition():
     x = normal(np.random.default_rng(3), 4, 50)
     d = x.astype(np.float64)

@@ -23,7 +23,9 @@ struct LayerNormArgs {
   const float* gamma;  // [n] or null
   const float* beta;   // [n] or null
   float epsilon;
-  float* out;  // may be x
+  float* out;                       // may be x; not written where out_u8 is given
+  uint8_t* out_u8;                  // null, or for the bytes that quantize.h makes of y
+  float inverse_scale, zero_point;  // of out_u8
 };
 KernelTable<LayerNormArgs> layer_norm_table();
 

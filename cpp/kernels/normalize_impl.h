@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 
 #include "kernels/normalize.h"
 #include "kernels/vec16_math.h"
@@ -54,13 +55,67 @@ inline void softmax_run(const taille::SoftmaxArgs& g) {
   }
 }
 
+// Where element i of all rows goes. Bytes are packed from four vectors.
+struct FloatOutput {
+  static constexpr int kVectors = 1;
+  float* out;
+  [[gnu::always_inline]] void store(int64_t i, const V16 (&y)[kVectors], int64_t lanes) const {
+    store_upto(out + i, y[0], lanes);
+  }
+};
+struct ByteOutput {
+  static constexpr int kVectors = 4;
+  uint8_t* out;
+  V16 inverse_scale, zero_point;
+  [[gnu::always_inline]] void store(int64_t i, const V16 (&y)[kVectors], int64_t lanes) const {
+    V16 q[kVectors];
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) q[v] = fma(y[v], inverse_scale, zero_point);
+    if (lanes >= 16 * kVectors) {
+      store_clamped(out + i, q);
+      return;
+    }
+    uint8_t last[16 * kVectors];
+    store_clamped(last, q);
+    std::memcpy(out + i, last, static_cast<size_t>(lanes));
+  }
+};
+
+// y = (x - mean) * scale * gamma + beta for R rows from row r on
+template <int R, class Output>
+inline void write_rows(const taille::LayerNormArgs& g, int64_t r, const V16 (&mean)[R], const V16 (&scale)[R],
+                       const Output& output) {
+  constexpr int V = Output::kVectors;
+  const V16 zero = splat(0.0f), one = splat(1.0f);
+  const int64_t n = g.n, begin = r * n;
+  const float *x = g.x + begin, *gammas = g.gamma, *betas = g.beta;  // copies: a byte that is written may be anything
+  for_vectors<V>(n, [&](int64_t i, int64_t lanes) {
+    V16 gamma[V], beta[V];
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) {
+      const int64_t at = i + 16 * v, left = lanes - 16 * v;
+      gamma[v] = gammas == nullptr || left <= 0 ? one : load_upto(gammas + at, left, one);
+      beta[v] = betas == nullptr || left <= 0 ? zero : load_upto(betas + at, left, zero);
+    }
+#pragma GCC unroll 8
+    for (int j = 0; j < R; ++j) {
+      V16 y[V];
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) {
+        const int64_t at = j * n + i + 16 * v, left = lanes - 16 * v;
+        const V16 d = left <= 0 ? zero : load_upto(x + at, left, zero) - mean[j];
+        y[v] = fma(d * scale[j], gamma[v], beta[v]);
+      }
+      output.store(begin + j * n + i, y, lanes);
+    }
+  });
+}
+
 // R rows from row r on
-template <int R>
-inline void layer_norm_rows(const taille::LayerNormArgs& g, int64_t r) {
+template <int R, class Output>
+inline void layer_norm_rows(const taille::LayerNormArgs& g, int64_t r, const Output& output) {
   const float* x = g.x + r * g.n;
-  float* out = g.out + r * g.n;
   const V16 zero = splat(0.0f);
-  const V16 one = splat(1.0f);
   const float n = static_cast<float>(g.n);
   V16 sum[R], mean[R], scale[R];
 #pragma GCC unroll 8
@@ -83,22 +138,23 @@ inline void layer_norm_rows(const taille::LayerNormArgs& g, int64_t r) {
   });
 #pragma GCC unroll 8
   for (int j = 0; j < R; ++j) scale[j] = splat(1.0f / __builtin_sqrtf(reduce_add(sum[j]) / n + g.epsilon));
-  for_vectors(g.n, [&](int64_t i, int64_t lanes) {
-    const V16 gamma = g.gamma == nullptr ? one : load_upto(g.gamma + i, lanes, one);
-    const V16 beta = g.beta == nullptr ? zero : load_upto(g.beta + i, lanes, zero);
-#pragma GCC unroll 8
-    for (int j = 0; j < R; ++j) {
-      const V16 v = (load_upto(x + j * g.n + i, lanes, zero) - mean[j]) * scale[j];
-      store_upto(out + j * g.n + i, fma(v, gamma, beta), lanes);
-    }
-  });
+  write_rows<R>(g, r, mean, scale, output);
+}
+
+// R rows at once, fewer at the end.
+template <int R, class Output>
+inline void layer_norm_from(const taille::LayerNormArgs& g, int64_t r, const Output& output) {
+  for (; r + R <= g.rows; r += R) layer_norm_rows<R>(g, r, output);
+  if constexpr (R > 1) layer_norm_from<R / 2>(g, r, output);
 }
 
 inline void layer_norm_run(const taille::LayerNormArgs& g) {
-  constexpr int kRows = kVectorsLive < 4 ? 1 : 4;
-  int64_t r = 0;
-  for (; r + kRows <= g.rows; r += kRows) layer_norm_rows<kRows>(g, r);
-  for (; r < g.rows; ++r) layer_norm_rows<1>(g, r);
+  // Eight rows of float32 results would displace each other from L1.
+  if (g.out_u8 == nullptr)
+    layer_norm_from < kVectorsLive<4 ? 1 : 4>(g, 0, FloatOutput{g.out});
+  else
+    layer_norm_from <
+        kVectorsLive<8 ? kVectorsLive : 8>(g, 0, ByteOutput{g.out_u8, splat(g.inverse_scale), splat(g.zero_point)});
 }
 
 template <int U>

@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "kernels/normalize.h"
+#include "kernels/scalar_u8.h"
 
 namespace taille {
 
@@ -30,7 +31,11 @@ void layer_norm_reference(const LayerNormArgs& g) {
     const double scale = 1 / std::sqrt(variance + static_cast<double>(g.epsilon));
     for (int64_t i = 0; i < g.n; ++i) {
       const double v = (x[i] - mean) * scale;
-      g.out[r * g.n + i] = static_cast<float>(v * (g.gamma ? g.gamma[i] : 1) + (g.beta ? g.beta[i] : 0));
+      const auto y = static_cast<float>(v * (g.gamma ? g.gamma[i] : 1) + (g.beta ? g.beta[i] : 0));
+      if (g.out_u8)
+        g.out_u8[r * g.n + i] = round_u8(std::fma(y, g.inverse_scale, g.zero_point), 0.0f, 255.0f);
+      else
+        g.out[r * g.n + i] = y;
     }
   }
 }
