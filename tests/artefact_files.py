@@ -132,6 +132,17 @@ def int8_table() -> Any:
     return _native.quantize(g, {"embedding": (-2.0, 2.0)}, weight_clipping="mse")[0]
 
 
+def byte_norm() -> Any:
+    """A layer_norm that writes uint8 for the int8 linear layer behind it, and one that stays float32."""
+    g = _native.Graph()
+    x, gamma, beta = g.add_input("x", "float32", ["batch", 8]), g.add_constant("gamma", ramp(8)), -1
+    attrs = {"axes": 1, "epsilon": 1e-5}
+    y = g.add_node("layer_norm", [x, gamma, beta], attrs, "norm")
+    y = g.add_node("linear", [y, g.add_constant("weight", ramp(5, 8)), g.add_constant("bias", ramp(5))], {}, "fc")
+    g.add_output("y", g.add_node("layer_norm", [y], attrs, "last"))
+    return _native.quantize(g, {"norm": (-2.0, 2.0)})[0]
+
+
 def everything() -> Any:
     """Every type of attribute and of constant, symbols, absent inputs, empty tensors, names from everywhere."""
     g = _native.Graph()

@@ -105,6 +105,17 @@ bool attr_is_dims(std::string_view op, std::string_view key) {
   return false;
 }
 
+bool is_default(std::string_view op, std::string_view key, const Attr& attr) {
+  auto it = registry().find(op);
+  if (it == registry().end()) return false;
+  for (const AttrSpec& s : it->second.attrs) {
+    if (s.required || key != s.key || s.example != attr) continue;
+    const double* number = std::get_if<double>(&attr);
+    return !number || std::signbit(*number) == std::signbit(std::get<double>(s.example));
+  }
+  return false;
+}
+
 std::vector<std::string> op_names() {
   std::vector<std::string> names;
   for (const auto& [op, spec] : registry()) names.push_back(op);

@@ -165,7 +165,9 @@ Inferred layer_norm(const InferContext& c) {
     c.want(c.in(i).shape == tail, "input ", i, " is ", text_of(c.in(i).shape), "; wanted ", text_of(tail));
   }
   c.want(c.real("epsilon") >= 0, "epsilon is negative");
-  return {DType::f32, x};
+  const DType out = dtype_from_name(c.text("dtype"));
+  c.want(out == DType::f32 || out == DType::u8, "dtype is ", name_of(out), "; wanted float32 or uint8");
+  return {out, x};
 }
 
 Inferred embedding(const InferContext& c) {
@@ -259,7 +261,7 @@ std::vector<OpSpec> layer_ops() {
        pool2d},
       {"adaptive_avg_pool2d", 1, 1, {{"output_size", List{}, true}, layout}, adaptive_pool},
       {"mean", 1, 1, {{"axes", List{}, true}, {"keepdim", false}}, mean},
-      {"layer_norm", 1, 3, {{"axes", int64_t{1}}, epsilon}, layer_norm},
+      {"layer_norm", 1, 3, {{"axes", int64_t{1}}, epsilon, dtype}, layer_norm},
       {"embedding", 2, 3, {}, embedding},
       {"matmul", 2, 2, {}, matmul},
       {"sdpa", 3, 4, {{"scale", 1.0, true}, {"causal", false}, {"heads_last", false}, dtype}, sdpa},

@@ -3,7 +3,8 @@
 //   activations  uint8, asymmetric:  scale = (hi - lo) / 255, zero_point = round(-lo / scale), zero always exact
 //   weights      int8, symmetric, one scale per output channel: quantize_weight.h
 //   tables       of embeddings: int8, symmetric, one scale per row
-// Between int8 layers, pooling, add, concat, clamp, activations (as byte tables) and data movement stay uint8.
+// Between int8 layers, pooling, add, concat, clamp, activations (as byte tables) and data movement stay uint8. A norm
+// that only int8 layers read (of a pre-norm transformer) computes in float32 and writes uint8.
 #pragma once
 
 #include <map>

@@ -1,4 +1,4 @@
-"""Kernels that look at one row or one element at a time: normalisation, attention, activations; all float32."""
+"""Kernels that look at one row or one element at a time: normalisation, attention, activations; all read float32."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from taille.arrays import Array
-from taille.kernels.engine import check_array, run_op
+from taille.kernels.engine import Quant, check_array, run_op
 
 __all__ = [
     "attention", "erf", "exp", "gelu", "hardsigmoid", "hardswish", "layer_norm", "relu", "sigmoid", "silu", "softmax",
@@ -28,6 +28,7 @@ def layer_norm(
     beta: Array | None = None,
     *,
     epsilon: float = 1e-5,
+    out_quant: Quant | None = None,
     threads: int | None = 1,
     out: Array | None = None,
 ) -> Array:
@@ -38,8 +39,9 @@ def layer_norm(
         gamma: float32 [n], or None for ones.
         beta: float32 [n], or None for zeros; only with gamma.
         epsilon: added to the variance (that of the population: divided by n).
+        out_quant: (scale, zero point) of a uint8 output, which is `quantize` of the float32 one.
         threads: how many; None: all that are granted.
-        out: float32 like x.
+        out: float32 (uint8 with out_quant) like x.
     """
     check_array("x", x, "float32")
     if x.ndim == 0:
@@ -51,7 +53,8 @@ def layer_norm(
         if vector is not None:
             arrays[name] = check_array(name, vector, "float32", 1)
             shapes.append(names(x)[-1:])
-    return run_op("layer_norm", arrays, shapes, {"axes": 1, "epsilon": float(epsilon)}, threads, out)
+    attributes = {"axes": 1, "epsilon": float(epsilon), "dtype": "float32" if out_quant is None else "uint8"}
+    return run_op("layer_norm", arrays, shapes, attributes, threads, out, out_quant)
 
 
 def attention(
