@@ -122,7 +122,7 @@ def test_unary(benchmark: object, unary: str, variant: str) -> None:
 
 
 @pytest.mark.parametrize("variant", levels("softmax"))
-@pytest.mark.parametrize("op", ["softmax", "layer_norm"])
+@pytest.mark.parametrize("op", ["softmax", "layer_norm", "rms_norm"])
 @pytest.mark.parametrize("shape", ROWS)
 def test_rows(benchmark: object, shape: str, op: str, variant: str) -> None:
     x, out = normal(*ROWS[shape]), aligned(*ROWS[shape])
@@ -135,14 +135,16 @@ def test_rows(benchmark: object, shape: str, op: str, variant: str) -> None:
 
 
 @pytest.mark.parametrize("variant", levels("layer_norm"))
+@pytest.mark.parametrize("op", ["layer_norm", "rms_norm"])
 @pytest.mark.parametrize("shape", NORMS)
-def test_norm_in_bytes(benchmark: object, shape: str, variant: str) -> None:
+def test_norm_in_bytes(benchmark: object, shape: str, op: str, variant: str) -> None:
     rows, n = NORMS[shape]
-    x, gamma, beta, out = normal(rows, n), normal(n), normal(n), np.zeros((rows, n), np.uint8)
+    x, gamma, out = normal(rows, n), normal(n), np.zeros((rows, n), np.uint8)
+    beta = {"beta": normal(n)} if op == "layer_norm" else {}
 
     def call(variant: str = variant) -> np.ndarray:
         scale = {"inverse_scale": 20.0, "zero_point": 128.0}
-        return KERNELS.layer_norm(x, variant=variant, gamma=gamma, beta=beta, **scale, out=out)
+        return getattr(KERNELS, op)(x, variant=variant, gamma=gamma, **beta, **scale, out=out)
 
     steps = np.abs(call().astype(int) - call("reference"))
     assert steps.max() <= 1

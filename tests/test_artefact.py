@@ -26,16 +26,18 @@ from artefact_files import (
     mlp,
     one_node,
     ramp,
+    rms_norm,
     table_of,
     take_apart,
 )
 from taille import _native
 
-GRAPHS = [mlp, int8_conv, everything, float16, bfloat16, int8_table, byte_norm]
+GRAPHS = [mlp, int8_conv, everything, float16, bfloat16, int8_table, byte_norm, rms_norm]
 GOLDEN = Path(__file__).parent / "golden"
 GOLDEN_SCORES = [[-2.0576171875, -4.98046875, -7.9033203125], [-8.22509765625, 5.81591796875, 4.7958984375]]
 GOLDEN_HALVES = 0xAAE1E7E1
 GOLDEN_SCORES_OF_WORDS = 0xB2657C7C
+GOLDEN_RMS = 0x42CB4FC7
 GOLDEN_NORMS = 0x84A05AB5
 GOLDEN_FEATURES = 0x6C6CB0AC  # the checksum of what the int8 convolution gives at every level
 
@@ -108,7 +110,7 @@ def test_safetensors_reads_it(make: Any, tmp_path: Path) -> None:
         assert (given.numpy().dtype, given.numpy().shape) == (array.dtype, array.shape)
         assert given.numpy().tobytes() == array.tobytes()
     with safetensors.safe_open(path, framework="np") as file:
-        formats = {float16: "2", bfloat16: "2", int8_table: "3", byte_norm: "4"}
+        formats = {float16: "2", bfloat16: "2", int8_table: "3", byte_norm: "4", rms_norm: "4"}
         assert file.metadata()["taille.format"] == formats.get(make, "1")
         assert file.metadata()["taille.metadata"] == "{}"
 
@@ -242,6 +244,14 @@ def test_golden_byte_norm() -> None:
     assert graph.dump() == (GOLDEN / "byte_norm_v4.txt").read_text()
     (y,) = _native.Model(graph, 1).run({"x": ramp(3, 8)})
     assert _native.crc32c(y.tobytes()) == GOLDEN_NORMS
+
+
+def test_golden_rms_norm() -> None:
+    graph, _ = _native.load_artefact(GOLDEN / "rms_norm_v4.safetensors")
+    assert_same(graph, rms_norm())
+    assert graph.dump() == (GOLDEN / "rms_norm_v4.txt").read_text()
+    (y,) = _native.Model(graph, 1).run({"x": ramp(2, 3, 8)})
+    assert _native.crc32c(y.tobytes()) == GOLDEN_RMS
 
 
 # ---- What cannot be stored is refused when it is saved ----

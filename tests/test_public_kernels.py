@@ -153,7 +153,7 @@ def test_activations(name: str) -> None:
     near(kernels.gelu(x, approximate="tanh"), functional.gelu(double(x), approximate="tanh"))
 
 
-def test_softmax_and_layer_norm() -> None:
+def test_softmax_and_norms() -> None:
     x = 4 * normal(3, 5, 33)
     for axis in (-1, 1, 0):
         near(kernels.softmax(x, axis=axis), double(x).softmax(axis))
@@ -161,7 +161,11 @@ def test_softmax_and_layer_norm() -> None:
     near(kernels.layer_norm(x), functional.layer_norm(double(x), (33,)))
     exact = functional.layer_norm(double(x), (33,), double(gamma), double(beta), 1e-3)
     near(kernels.layer_norm(x, gamma, beta, epsilon=1e-3, threads=2), exact)
+    near(
+        kernels.rms_norm(x, gamma, epsilon=1e-3, threads=2), functional.rms_norm(double(x), (33,), double(gamma), 1e-3)
+    )
     q, out = (0.02, 100), np.empty(x.shape, np.uint8)
+    np.testing.assert_array_equal(kernels.rms_norm(x, out_quant=q), kernels.quantize(kernels.rms_norm(x), *q))
     assert kernels.layer_norm(x, gamma, beta, out_quant=q, out=out) is out
     np.testing.assert_array_equal(out, kernels.quantize(kernels.layer_norm(x, gamma, beta), *q))
 
@@ -259,7 +263,7 @@ b = k.quantize(x, 0.03, 128)
 image, filters = n(2, 9, 9, 6), n(8, 3, 3, 6)
 results = [b, q, scale, k.dequantize(b, 0.1, 3), k.to_float16(x), k.to_bfloat16(x), k.lookup(b, b.ravel()[:256].copy()),
            k.softmax(x), k.layer_norm(x, w[0], w[1]), k.gelu(x), k.tanh(x), k.attention(x, w, w),
-           k.layer_norm(x, out_quant=(0.02, 99))]
+           k.layer_norm(x, out_quant=(0.02, 99)), k.rms_norm(x, w[0], out_quant=(0.02, 99))]
 for t in (1, 2):
     results.append(k.gemm_f32(x, k.pack_weights(w, threads=t)))
     results.append(k.gemm_f32(x, k.pack_weights(w, store="bfloat16", threads=t)))

@@ -9,22 +9,26 @@ from taille import _native
 TOKENS, SIZE = 24, 48
 
 
-def norm(n, x, name):
+NORMS = pytest.mark.parametrize("op", ["layer_norm", "rms_norm"])
+
+
+def norm(n, x, name, op="layer_norm"):
     weights = [n.g.add_constant(f"{name}.gamma", n.rng.uniform(0.5, 2, SIZE).astype(np.float32))]
-    weights.append(n.constant(f"{name}.beta", SIZE))
-    return n.g.add_node("layer_norm", [x, *weights], {"axes": 1, "epsilon": 1e-5}, name)
+    if op == "layer_norm":
+        weights.append(n.constant(f"{name}.beta", SIZE))
+    return n.g.add_node(op, [x, *weights], {"axes": 1, "epsilon": 1e-5}, name)
 
 
 def linear(n, x, name, out=SIZE):
     return n.g.add_node("linear", [x, n.constant(f"{name}.w", out, SIZE), n.constant(f"{name}.b", out)], {}, name)
 
 
-def block(seen=False):
+def block(op="layer_norm", seen=False):
     """Pre-norm: q * k of a norm, and a residual; `seen`: the norm is an output too."""
     n = Net(TOKENS, SIZE)
-    y = norm(n, n.x, "norm")
+    y = norm(n, n.x, "norm", op)
     product = n.g.add_node("mul", [linear(n, y, "q"), linear(n, y, "k")], {}, "product")
-    last = norm(n, n.g.add_node("add", [product, n.x], {}, "residual"), "last")
+    last = norm(n, n.g.add_node("add", [product, n.x], {}, "residual"), "last", op)
     if seen:
         n.g.add_output("norm", y)
         n.g.add_output("last", last)
@@ -35,19 +39,21 @@ def summary(graph):
     return [(node["op"], node["dtype"]) for node in graph.nodes]
 
 
-def test_a_norm_that_int8_layers_alone_read_is_uint8():
-    graph, report = block().quantized()
+@NORMS
+def test_a_norm_that_int8_layers_alone_read_is_uint8(op):
+    graph, report = block(op).quantized()
     kinds = {node["name"]: node["dtype"] for node in graph.nodes}
     assert kinds["norm"] == kinds["last"] == "uint8"
     assert "quantize" not in [node["op"] for node in graph.nodes]
     assert [row["name"] for row in report] == ["q", "k", "head"]
 
 
-def test_it_is_the_float_norm_quantised_to_the_bit_at_every_level_and_thread_count():
-    n, seen = block(), block(seen=True)
+@NORMS
+def test_it_is_the_float_norm_quantised_to_the_bit_at_every_level_and_thread_count(op):
+    n, seen = block(op), block(op, seen=True)
     bytes_graph, float_graph = n.quantized()[0], seen.quantized()[0]
     assert ("quantize", "uint8") in summary(float_graph)
-    assert ("layer_norm", "uint8") not in summary(float_graph)
+    assert (op, "uint8") not in summary(float_graph)
     for batch in (1, 3, 70):  # the last is worth two threads
         x = {"x": n.sample(batch, seed=batch)}
         (wanted,) = _native.Model(float_graph, 1).run(x)[2:]

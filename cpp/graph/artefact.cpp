@@ -1,5 +1,6 @@
-// The artefact's format, versions 1 to 4. A graph with a layer_norm that writes uint8 is version 4, else one with an
-// embedding on an int8 table version 3, else one with a float16 or bfloat16 value version 2, any other version 1.
+// The artefact's format, versions 1 to 4. A graph with an rms_norm, or a layer_norm that writes uint8, is version 4,
+// else one with an embedding on an int8 table version 3, else one with a float16 or bfloat16 value version 2, any other
+// version 1.
 //
 // FILE    8 bytes    length n of the header, little-endian
 //         n bytes    the header: a JSON object, padded with spaces so that 8 + n is a multiple of 64
@@ -120,13 +121,13 @@ size_t checked_bytes(DType type, const std::vector<int64_t>& dims) {
 }
 
 int64_t format_of(const Graph& graph) {
-  const auto byte_norm = [&](const Node& n) {
-    return n.op == "layer_norm" && graph.value(n.output).dtype == DType::u8;
+  const auto new_norm = [&](const Node& n) {
+    return n.op == "rms_norm" || (n.op == "layer_norm" && graph.value(n.output).dtype == DType::u8);
   };
   const auto int8_table = [&](const Node& n) {
     return n.op == "embedding" && graph.value(n.inputs[0]).dtype == DType::s8;
   };
-  if (std::ranges::any_of(graph.nodes, byte_norm)) return 4;
+  if (std::ranges::any_of(graph.nodes, new_norm)) return 4;
   if (std::ranges::any_of(graph.nodes, int8_table)) return 3;
   return std::ranges::any_of(graph.values, [](const Value& v) { return is_half(v.dtype); }) ? 2 : 1;
 }

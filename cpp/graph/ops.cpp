@@ -97,6 +97,8 @@ Inferred infer(const Graph& graph, Node& node) {
   return out;
 }
 
+bool is_norm(std::string_view op) { return op == "layer_norm" || op == "rms_norm"; }
+
 bool attr_is_dims(std::string_view op, std::string_view key) {
   auto it = registry().find(op);
   if (it == registry().end()) return false;

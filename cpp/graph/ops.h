@@ -26,6 +26,7 @@
 // softmax              x f                                      axis I
 // layer_norm           x f, gamma? , beta?                      axes I (how many trailing), epsilon F,
 //                                                               dtype S (output)
+// rms_norm             x f, gamma?                              as layer_norm
 // embedding            table f|h|s8 [V,E], ids i, scale? f [V] (table s8)
 //                                                               ids outside [0,V) are an error at run time
 // matmul               a f [..,M,K], b f [..,K,N]               leading dims broadcast
@@ -70,6 +71,9 @@ bool is_default(std::string_view op, std::string_view key, const Attr& attr);
 
 // Whether that input is a layer's weight or an embedding's table: what may be stored in 16 bits.
 bool reads_weight(std::string_view op, size_t input);
+
+// layer_norm and rms_norm: they read float32 whatever they write.
+bool is_norm(std::string_view op);
 
 // All op names, sorted.
 std::vector<std::string> op_names();

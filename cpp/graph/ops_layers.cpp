@@ -153,7 +153,7 @@ Inferred mean(const InferContext& c) {
   return {c.in(0).dtype, shape};
 }
 
-Inferred layer_norm(const InferContext& c) {
+Inferred norm(const InferContext& c) {
   c.want_dtype(0, {DType::f32});
   const Shape& x = c.in(0).shape;
   const int64_t axes = c.integer("axes");
@@ -261,7 +261,8 @@ std::vector<OpSpec> layer_ops() {
        pool2d},
       {"adaptive_avg_pool2d", 1, 1, {{"output_size", List{}, true}, layout}, adaptive_pool},
       {"mean", 1, 1, {{"axes", List{}, true}, {"keepdim", false}}, mean},
-      {"layer_norm", 1, 3, {{"axes", int64_t{1}}, epsilon, dtype}, layer_norm},
+      {"layer_norm", 1, 3, {{"axes", int64_t{1}}, epsilon, dtype}, norm},
+      {"rms_norm", 1, 2, {{"axes", int64_t{1}}, epsilon, dtype}, norm},
       {"embedding", 2, 3, {}, embedding},
       {"matmul", 2, 2, {}, matmul},
       {"sdpa", 3, 4, {{"scale", 1.0, true}, {"causal", false}, {"heads_last", false}, dtype}, sdpa},

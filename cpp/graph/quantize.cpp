@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "base/error.h"
+#include "graph/ops.h"
 #include "graph/rewrite.h"
 
 namespace taille {
@@ -19,9 +20,6 @@ bool keeps_scale(const Node& node) {
   if (op == "pad") return node.attr<double>("value") == 0;  // zero is exact at every scale
   return op == "reshape" || op == "permute" || op == "slice" || op == "expand" || op == "max_pool2d";
 }
-
-// Reads float32 whatever it writes.
-bool is_norm(const Node& node) { return node.op == "layer_norm"; }
 
 // Element-wise functions that a table of 256 bytes replaces.
 double apply(const std::string& op, double x) {
@@ -143,7 +141,7 @@ class Quantizer {
       const Node& node = nodes[n];
       if (int8_[n]) {
         able[n] = node.op != "embedding" && range(node.output) != nullptr;
-      } else if (is_norm(node)) {
+      } else if (is_norm(node.op)) {
         able[n] = bytes_only[at(node.output)] && range(node.output) != nullptr;
       } else if (value(node.output).dtype == DType::f32 && (keeps_scale(node) || requantises(node))) {
         able[n] = std::all_of(node.inputs.begin(), node.inputs.end(),
@@ -156,7 +154,7 @@ class Quantizer {
       u8_out_[n] = able[n] && wanted[at(node.output)] && !fixed[at(node.output)];
       for (size_t i = 0; int8_[n] && i < byte_inputs(node); ++i) wanted[at(node.inputs[i])] = 1;
       if (int8_[n] && u8_out_[n] && has_residual(node)) wanted[at(node.inputs[3])] = 1;
-      if (!int8_[n] && u8_out_[n] && !is_norm(node))
+      if (!int8_[n] && u8_out_[n] && !is_norm(node.op))
         for (ValueId i : node.inputs) wanted[at(i)] = 1;
     }
   }
@@ -195,7 +193,7 @@ class Quantizer {
     const Node& node = r_.from.nodes[n];
     if (int8_[n]) return node.op == "sdpa" ? attention(n) : node.op == "embedding" ? table(node) : layer(n);
     if (report_ && why_[n] != "-") report_->push_back({node.name, node.op, "float32", why_[n], 0});
-    if (u8_out_[n]) return is_norm(node) ? norm(n) : byte_node(node);
+    if (u8_out_[n]) return is_norm(node.op) ? norm(n) : byte_node(node);
     for (ValueId i : node.inputs) float_form(i);
     r_.copy(node);
   }

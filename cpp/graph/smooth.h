@@ -2,10 +2,10 @@
 // one scale per tensor coarse for all of them. Its size moves into the weights, which have room:
 //   s[j] = max|x[j]|^alpha / max|w[:, j]|^(1 - alpha),   x'[j] = x[j] / s[j],   w'[:, j] = w[:, j] s[j]
 // x' costs nothing: 1 / s goes into the weights of what makes x. That is exact where x comes from
-//   a layer_norm over its last axis (gamma and beta),
+//   a layer_norm or rms_norm over its last axis (gamma and beta),
 //   a linear without residual, with no clamp or a relu, which lets positive factors through (rows and bias),
 //   attention with its heads last, whose values come from such a linear (attention is linear in them),
-// In the latter two only linear layers may read x; what else reads a layer_norm (the residual of a post-norm encoder)
+// In the latter two only linear layers may read x; what else reads a norm (the residual of a post-norm encoder)
 // gets x' s, one product for all. Other sites are left as they are, and the report says why.
 #pragma once
 

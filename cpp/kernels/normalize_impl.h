@@ -1,5 +1,5 @@
-// Softmax, LayerNorm and means over V16. Several rows go at once where a row alone would wait for its own sums; the
-// arithmetic of one row does not depend on that. Include after one vec16_*.h.
+// Softmax, LayerNorm, RMSNorm and means over V16. Several rows go at once where a row alone would wait for its own
+// sums; the arithmetic of one row does not depend on that. Include after one vec16_*.h.
 #pragma once
 
 #include <cstdint>
@@ -81,9 +81,16 @@ struct ByteOutput {
   }
 };
 
+enum class Centred { no, yes };  // rms_norm, layer_norm
+
+template <Centred kCentred>
+[[gnu::always_inline]] inline V16 centred(V16 x, V16 mean) {
+  return kCentred == Centred::yes ? x - mean : x;
+}
+
 // y = (x - mean) * scale * gamma + beta for R rows from row r on
-template <int R, class Output>
-inline void write_rows(const taille::LayerNormArgs& g, int64_t r, const V16 (&mean)[R], const V16 (&scale)[R],
+template <Centred kCentred, int R, class Output>
+inline void write_rows(const taille::NormArgs& g, int64_t r, const V16 (&mean)[R], const V16 (&scale)[R],
                        const Output& output) {
   constexpr int V = Output::kVectors;
   const V16 zero = splat(0.0f), one = splat(1.0f);
@@ -103,7 +110,7 @@ inline void write_rows(const taille::LayerNormArgs& g, int64_t r, const V16 (&me
 #pragma GCC unroll 4
       for (int v = 0; v < V; ++v) {
         const int64_t at = j * n + i + 16 * v, left = lanes - 16 * v;
-        const V16 d = left <= 0 ? zero : load_upto(x + at, left, zero) - mean[j];
+        const V16 d = left <= 0 ? zero : centred<kCentred>(load_upto(x + at, left, zero), mean[j]);
         y[v] = fma(d * scale[j], gamma[v], beta[v]);
       }
       output.store(begin + j * n + i, y, lanes);
@@ -111,49 +118,56 @@ inline void write_rows(const taille::LayerNormArgs& g, int64_t r, const V16 (&me
   });
 }
 
-// R rows from row r on
-template <int R, class Output>
-inline void layer_norm_rows(const taille::LayerNormArgs& g, int64_t r, const Output& output) {
-  const float* x = g.x + r * g.n;
+// The means of R rows of n from x on.
+template <int R>
+[[gnu::always_inline]] inline void row_means(const float* x, int64_t n, V16 (&mean)[R]) {
   const V16 zero = splat(0.0f);
+  V16 sum[R];
+#pragma GCC unroll 8
+  for (int j = 0; j < R; ++j) sum[j] = zero;
+  for_vectors(n, [&](int64_t i, int64_t lanes) {
+#pragma GCC unroll 8
+    for (int j = 0; j < R; ++j) sum[j] = sum[j] + load_upto(x + j * n + i, lanes, zero);
+  });
+#pragma GCC unroll 8
+  for (int j = 0; j < R; ++j) mean[j] = splat(reduce_add(sum[j]) / static_cast<float>(n));
+}
+
+// R rows from row r on
+template <Centred kCentred, int R, class Output>
+inline void norm_rows(const taille::NormArgs& g, int64_t r, const Output& output) {
+  const float* x = g.x + r * g.n;
   const float n = static_cast<float>(g.n);
   V16 sum[R], mean[R], scale[R];
 #pragma GCC unroll 8
-  for (int j = 0; j < R; ++j) sum[j] = zero;
-  for_vectors(g.n, [&](int64_t i, int64_t lanes) {
-#pragma GCC unroll 8
-    for (int j = 0; j < R; ++j) sum[j] = sum[j] + load_upto(x + j * g.n + i, lanes, zero);
-  });
-#pragma GCC unroll 8
-  for (int j = 0; j < R; ++j) {
-    mean[j] = splat(reduce_add(sum[j]) / n);
-    sum[j] = zero;
-  }
+  for (int j = 0; j < R; ++j) sum[j] = mean[j] = splat(0.0f);
+  if constexpr (kCentred == Centred::yes) row_means<R>(x, g.n, mean);
   for_vectors(g.n, [&](int64_t i, int64_t lanes) {
 #pragma GCC unroll 8
     for (int j = 0; j < R; ++j) {
-      const V16 d = load_upto(x + j * g.n + i, lanes, mean[j]) - mean[j];
+      const V16 d = centred<kCentred>(load_upto(x + j * g.n + i, lanes, mean[j]), mean[j]);
       sum[j] = fma(d, d, sum[j]);
     }
   });
 #pragma GCC unroll 8
   for (int j = 0; j < R; ++j) scale[j] = splat(1.0f / __builtin_sqrtf(reduce_add(sum[j]) / n + g.epsilon));
-  write_rows<R>(g, r, mean, scale, output);
+  write_rows<kCentred, R>(g, r, mean, scale, output);
 }
 
 // R rows at once, fewer at the end.
-template <int R, class Output>
-inline void layer_norm_from(const taille::LayerNormArgs& g, int64_t r, const Output& output) {
-  for (; r + R <= g.rows; r += R) layer_norm_rows<R>(g, r, output);
-  if constexpr (R > 1) layer_norm_from<R / 2>(g, r, output);
+template <Centred kCentred, int R, class Output>
+inline void norm_from(const taille::NormArgs& g, int64_t r, const Output& output) {
+  for (; r + R <= g.rows; r += R) norm_rows<kCentred, R>(g, r, output);
+  if constexpr (R > 1) norm_from<kCentred, R / 2>(g, r, output);
 }
 
-inline void layer_norm_run(const taille::LayerNormArgs& g) {
+template <Centred kCentred>
+inline void norm_run(const taille::NormArgs& g) {
   // Eight rows of float32 results would displace each other from L1.
   if (g.out_u8 == nullptr)
-    layer_norm_from < kVectorsLive<4 ? 1 : 4>(g, 0, FloatOutput{g.out});
+    norm_from < kCentred, kVectorsLive<4 ? 1 : 4>(g, 0, FloatOutput{g.out});
   else
-    layer_norm_from <
+    norm_from < kCentred,
         kVectorsLive<8 ? kVectorsLive : 8>(g, 0, ByteOutput{g.out_u8, splat(g.inverse_scale), splat(g.zero_point)});
 }
 

@@ -1,7 +1,8 @@
-// Softmax and LayerNorm by rows.
+// Softmax, LayerNorm and RMSNorm by rows.
 #include <algorithm>
 #include <optional>
 
+#include "graph/ops.h"
 #include "kernels/movement.h"
 #include "kernels/normalize.h"
 #include "runtime/operator.h"
@@ -69,11 +70,11 @@ class Softmax final : public Operator {
   }
 };
 
-class LayerNorm final : public Operator {
+class Norm final : public Operator {
  public:
-  LayerNorm(const Graph& g, const Node& node, const EngineConfig& config)
+  Norm(const Graph& g, const Node& node, const EngineConfig& config)
       : config_(config),
-        kernel_(select_kernel(layer_norm_table(), config.isa)),
+        kernel_(select_kernel(node.op == "layer_norm" ? layer_norm_table() : rms_norm_table(), config.isa)),
         axes_(node.attr<int64_t>("axes")),
         gamma_(node.has_input(1)),
         beta_(node.has_input(2)),
@@ -96,14 +97,14 @@ class LayerNorm final : public Operator {
 
  private:
   EngineConfig config_;
-  const KernelRow<LayerNormArgs>& kernel_;
+  const KernelRow<NormArgs>& kernel_;
   int64_t axes_;
   bool gamma_, beta_;
   float epsilon_;
   std::optional<Quant> quant_;  // of a uint8 output
 
   void run(const RunContext& c, int64_t begin, int64_t end, int64_t n) const {
-    LayerNormArgs args{};
+    NormArgs args{};
     args.x = c.in<float>(0) + begin * n;
     args.rows = end - begin;
     args.n = n;
@@ -125,7 +126,7 @@ class LayerNorm final : public Operator {
 
 OperatorPtr make_normalize(const Graph& g, const Node& node, const EngineConfig& config) {
   if (node.op == "softmax") return std::make_unique<Softmax>(node, g.value(node.output).shape.size(), config);
-  if (node.op == "layer_norm") return std::make_unique<LayerNorm>(g, node, config);
+  if (is_norm(node.op)) return std::make_unique<Norm>(g, node, config);
   return nullptr;
 }
 
