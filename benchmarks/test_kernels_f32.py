@@ -28,6 +28,7 @@ GEMM_SHAPES = {
 }
 ELEMENTWISE = ["exp", "tanh", "gelu", "silu", "hardswish"]
 ROWS = {"bert-base": (128, 768), "attention scores": (1536, 128)}
+NORMS = {"vit-small, 16 patches": (16, 384), "vit-small": (197, 384), "vit-base": (197, 768)}
 HEADS = {"bert-base": (128, 64), "minilm": (128, 32), "384 tokens": (384, 64), "vit-base": (197, 64)}
 
 
@@ -121,7 +122,7 @@ def test_unary(benchmark: object, unary: str, variant: str) -> None:
 
 
 @pytest.mark.parametrize("variant", levels("softmax"))
-@pytest.mark.parametrize("op", ["softmax", "layer_norm"])
+@pytest.mark.parametrize("op", ["softmax", "layer_norm", "rms_norm"])
 @pytest.mark.parametrize("shape", ROWS)
 def test_rows(benchmark: object, shape: str, op: str, variant: str) -> None:
     x, out = normal(*ROWS[shape]), aligned(*ROWS[shape])
@@ -130,4 +131,21 @@ def test_rows(benchmark: object, shape: str, op: str, variant: str) -> None:
         return getattr(KERNELS, op)(x, variant=variant, out=out)
 
     np.testing.assert_allclose(call().copy(), call("reference"), rtol=0, atol=1e-4)
+    measure(benchmark, call, x.size, "elements")
+
+
+@pytest.mark.parametrize("variant", levels("layer_norm"))
+@pytest.mark.parametrize("op", ["layer_norm", "rms_norm"])
+@pytest.mark.parametrize("shape", NORMS)
+def test_norm_in_bytes(benchmark: object, shape: str, op: str, variant: str) -> None:
+    rows, n = NORMS[shape]
+    x, gamma, out = normal(rows, n), normal(n), np.zeros((rows, n), np.uint8)
+    beta = {"beta": normal(n)} if op == "layer_norm" else {}
+
+    def call(variant: str = variant) -> np.ndarray:
+        scale = {"inverse_scale": 20.0, "zero_point": 128.0}
+        return getattr(KERNELS, op)(x, variant=variant, gamma=gamma, **beta, **scale, out=out)
+
+    steps = np.abs(call().astype(int) - call("reference"))
+    assert steps.max() <= 1
     measure(benchmark, call, x.size, "elements")

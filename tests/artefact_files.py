@@ -132,6 +132,25 @@ def int8_table() -> Any:
     return _native.quantize(g, {"embedding": (-2.0, 2.0)}, weight_clipping="mse")[0]
 
 
+def byte_norm() -> Any:
+    """A layer_norm that writes uint8 for the int8 linear layer behind it, and one that stays float32."""
+    g = _native.Graph()
+    x, gamma, beta = g.add_input("x", "float32", ["batch", 8]), g.add_constant("gamma", ramp(8)), -1
+    attrs = {"axes": 1, "epsilon": 1e-5}
+    y = g.add_node("layer_norm", [x, gamma, beta], attrs, "norm")
+    y = g.add_node("linear", [y, g.add_constant("weight", ramp(5, 8)), g.add_constant("bias", ramp(5))], {}, "fc")
+    g.add_output("y", g.add_node("layer_norm", [y], attrs, "last"))
+    return _native.quantize(g, {"norm": (-2.0, 2.0)})[0]
+
+
+def rms_norm() -> Any:
+    """An rms_norm that stays float32."""
+    g = _native.Graph()
+    x, gamma = g.add_input("x", "float32", ["batch", "rows", 8]), g.add_constant("gamma", ramp(8))
+    g.add_output("y", g.add_node("rms_norm", [x, gamma], {"epsilon": 1e-6}, "norm"))
+    return g
+
+
 def everything() -> Any:
     """Every type of attribute and of constant, symbols, absent inputs, empty tensors, names from everywhere."""
     g = _native.Graph()
@@ -223,6 +242,7 @@ NODES: dict[str, tuple[list[Input], dict[str, Any]]] = {
     "cast": ([ROWS], {"dtype": "int64"}),
     "softmax": ([ROWS], {"axis": -1}),
     "layer_norm": ([ROWS, ramp(8), ramp(8)], {"axes": 1, "epsilon": 1e-5}),
+    "rms_norm": ([ROWS, ramp(8)], {"axes": 1, "epsilon": 1e-5}),
     "embedding": ([ramp(5, 4), ("int64", ["batch", "sequence"])], {}),
     "matmul": ([["batch", 3, "sequence"], ["sequence", 4]], {}),
     "sdpa": ([ROWS, ROWS, ROWS, ("bool", ["batch", 1, "sequence"])], {"scale": 0.5, "causal": True}),

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from artefact_files import (
     assert_same,
     bfloat16,
+    byte_norm,
     everything,
     float16,
     int8_conv,
@@ -25,16 +26,19 @@ from artefact_files import (
     mlp,
     one_node,
     ramp,
+    rms_norm,
     table_of,
     take_apart,
 )
 from taille import _native
 
-GRAPHS = [mlp, int8_conv, everything, float16, bfloat16, int8_table]
+GRAPHS = [mlp, int8_conv, everything, float16, bfloat16, int8_table, byte_norm, rms_norm]
 GOLDEN = Path(__file__).parent / "golden"
 GOLDEN_SCORES = [[-2.0576171875, -4.98046875, -7.9033203125], [-8.22509765625, 5.81591796875, 4.7958984375]]
 GOLDEN_HALVES = 0xAAE1E7E1
 GOLDEN_SCORES_OF_WORDS = 0xB2657C7C
+GOLDEN_RMS = 0x42CB4FC7
+GOLDEN_NORMS = 0x84A05AB5
 GOLDEN_FEATURES = 0x6C6CB0AC  # the checksum of what the int8 convolution gives at every level
 
 
@@ -106,7 +110,8 @@ def test_safetensors_reads_it(make: Any, tmp_path: Path) -> None:
         assert (given.numpy().dtype, given.numpy().shape) == (array.dtype, array.shape)
         assert given.numpy().tobytes() == array.tobytes()
     with safetensors.safe_open(path, framework="np") as file:
-        assert file.metadata()["taille.format"] == {float16: "2", bfloat16: "2", int8_table: "3"}.get(make, "1")
+        formats = {float16: "2", bfloat16: "2", int8_table: "3", byte_norm: "4", rms_norm: "4"}
+        assert file.metadata()["taille.format"] == formats.get(make, "1")
         assert file.metadata()["taille.metadata"] == "{}"
 
 
@@ -175,10 +180,20 @@ def test_scales_round_trip_to_the_bit(scale: float, zero: int) -> None:
     assert len(quantised) == 2
 
 
-def test_an_attribute_that_is_absent_has_its_default() -> None:
+def test_an_attribute_at_its_default_is_absent() -> None:
     parts = take_apart(_native.serialize(mlp()))
-    del parts.graph["nodes"][0]["attrs"]["hi"]
+    attrs = [node.get("attrs", {}) for node in parts.graph["nodes"]]
+    assert attrs == [{"lo": ["F", 0.0]}, {"lo": ["F", 0.0]}, {}]
     assert load(parts.bytes()).nodes[0]["attrs"]["hi"] == math.inf
+    parts.graph["nodes"][0]["attrs"]["hi"] = ["F", "inf"]  # as files of older versions write it
+    assert_same(load(parts.bytes()), mlp())
+
+
+def test_an_attribute_that_only_resembles_its_default_is_kept() -> None:
+    g = _native.Graph()
+    y = g.add_node("pad", [g.add_input("x", "float32", [2])], {"before": [1], "after": [0], "value": -0.0})
+    g.add_output("y", y)
+    assert_same(load(_native.serialize(g)), g)
 
 
 # ---- Files of released formats, kept for ever: never write these again ----
@@ -220,6 +235,23 @@ def test_golden_int8_table() -> None:
     (y,) = _native.Model(graph, 1).run({"ids": np.arange(12).reshape(2, 6) % 9})
     assert y.shape == (2, 6, 9)
     assert _native.crc32c(y.tobytes()) == GOLDEN_SCORES_OF_WORDS
+
+
+def test_golden_byte_norm() -> None:
+    graph, metadata = _native.load_artefact(GOLDEN / "byte_norm_v4.safetensors")
+    assert metadata == '{"made by": "taille 0.1.0"}'
+    assert_same(graph, byte_norm())
+    assert graph.dump() == (GOLDEN / "byte_norm_v4.txt").read_text()
+    (y,) = _native.Model(graph, 1).run({"x": ramp(3, 8)})
+    assert _native.crc32c(y.tobytes()) == GOLDEN_NORMS
+
+
+def test_golden_rms_norm() -> None:
+    graph, _ = _native.load_artefact(GOLDEN / "rms_norm_v4.safetensors")
+    assert_same(graph, rms_norm())
+    assert graph.dump() == (GOLDEN / "rms_norm_v4.txt").read_text()
+    (y,) = _native.Model(graph, 1).run({"x": ramp(2, 3, 8)})
+    assert _native.crc32c(y.tobytes()) == GOLDEN_RMS
 
 
 # ---- What cannot be stored is refused when it is saved ----

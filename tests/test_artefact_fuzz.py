@@ -24,6 +24,7 @@ from artefact_files import (
     File,
     assert_same,
     bfloat16,
+    byte_norm,
     byte_table,
     everything,
     float16,
@@ -39,7 +40,9 @@ from taille import _native
 from taille.errors import ArtefactError
 
 SANITIZED = "libasan" in os.environ.get("LD_PRELOAD", "")
-FILES = [_native.serialize(make(), "{}") for make in (mlp, int8_conv, everything, float16, bfloat16, int8_table)]
+FILES = [
+    _native.serialize(make(), "{}") for make in (mlp, int8_conv, everything, float16, bfloat16, int8_table, byte_norm)
+]
 PARTS = [take_apart(blob) for blob in FILES]
 many = settings(max_examples=400, deadline=None)
 place = st.integers(0, 9999).map(lambda n: (n + 5000) * 7919 % 9973 / 9973)  # evenly, as what is first is drawn often

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import taille
+from support import missing
 from zoo import relative_error
 
 Function = Callable[..., Any]
@@ -241,6 +243,7 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "layer_norm": (lambda: nn.LayerNorm(16), (5, 16)),
     "layer_norm without weights": (lambda: nn.LayerNorm((5, 16), elementwise_affine=False), (5, 16)),
     "rms_norm": (lambda: nn.RMSNorm(16), (5, 16)),
+    "rms_norm without weights": (lambda: nn.RMSNorm((5, 16), eps=1e-3, elementwise_affine=False), (5, 16)),
     "attention": (lambda: nn.TransformerEncoderLayer(16, 4, 32, batch_first=True, dropout=0.1), (6, 16)),
     "attention pre-norm": (lambda: nn.TransformerEncoderLayer(16, 2, 32, batch_first=True, norm_first=True), (6, 16)),
     "weight_norm": (lambda: nn.utils.parametrizations.weight_norm(nn.Linear(7, 5)), (7,)),
@@ -258,6 +261,23 @@ def test_layers(name: str) -> None:
             part.running_mean = torch.randn(part.num_features) * 0.3
             part.running_var = torch.rand(part.num_features) + 0.5
     check(module, shape)
+
+
+@pytest.mark.parametrize("name", ["llama.modeling_llama.LlamaRMSNorm", "t5.modeling_t5.T5LayerNorm",
+                                  "gemma.modeling_gemma.GemmaRMSNorm", "torch"])  # fmt: skip
+def test_rms_norms_are_one_node(name: str) -> None:
+    module: nn.Module = nn.RMSNorm(16)
+    if name != "torch":
+        path, kind = f"transformers.models.{name}".rsplit(".", 1)
+        try:
+            module = getattr(importlib.import_module(path), kind)(16)
+        except ImportError:
+            missing("transformers is not installed")
+    torch.manual_seed(2)
+    nn.init.normal_(module.weight)
+    native = taille.compile_model(taille.TorchModel(module.eval(), (torch.randn(2, 5, 16),)))
+    assert [n["op"] for n in native.nodes()] == ["rms_norm"]
+    check(module, (5, 16))
 
 
 @pytest.mark.parametrize("mask", ["none", "bool", "float", "causal"])

@@ -1,4 +1,4 @@
-"""Softmax, LayerNorm and means: bits equal at every level, near the double-precision reference."""
+"""Softmax, LayerNorm, RMSNorm and means: bits equal at every level, near the double-precision reference."""
 
 import numpy as np
 import pytest
@@ -44,17 +44,19 @@ def test_softmax_of_infinities_and_nan(op, variant):
     np.testing.assert_array_equal(np.isnan(run(op, "reference", x)), np.isnan(y))
 
 
-@pytest.mark.parametrize(("op", "variant"), variants("layer_norm"))
-def test_layer_norm(op, variant):
+def weights(rng, op, n, gamma, beta, beta_size=1.0):
+    """Guarded weights of a norm, those that are wanted and that it has."""
+    found = {"gamma": guarded(normal(rng, n)) if gamma else None}
+    return found | ({"beta": guarded(beta_size * normal(rng, n)) if beta else None} if op == "layer_norm" else {})
+
+
+@pytest.mark.parametrize(("op", "variant"), variants("layer_norm", "rms_norm"))
+def test_norm(op, variant):
     rng = np.random.default_rng(2)
     for case, n in enumerate(SIZES):
         for rows in (1, 3, 4, 9):
             x = guarded(3 * normal(rng, rows, n) + 1)
-            extras = {
-                "gamma": guarded(normal(rng, n)) if case % 2 else None,
-                "beta": guarded(normal(rng, n)) if case % 3 else None,
-                "epsilon": 1e-3,
-            }
+            extras = weights(rng, op, n, case % 2, case % 3) | {"epsilon": 1e-3}
             y = run(op, variant, x, out=guarded_empty(x.shape), **extras)
             assert_same_bits(y, run(op, "portable", x, **extras), f"{rows}x{n}")
             reference = run(op, "reference", x, **extras)
@@ -66,11 +68,36 @@ def test_layer_norm(op, variant):
             assert_same_bits(run(op, variant, in_place, out=in_place, **extras), y, f"{rows}x{n} in place")
 
 
+@pytest.mark.parametrize(("op", "variant"), variants("layer_norm", "rms_norm"))
+def test_norm_in_bytes_is_the_norm_then_quantize(op, variant):
+    rng = np.random.default_rng(6)
+    for case, n in enumerate(SIZES):
+        for rows in (1, 3, 4, 8, 13):
+            x = 3 * normal(rng, rows, n) + 1
+            x[0, 0] = (1, np.nan, INF)[case % 3]
+            extras = weights(rng, op, n, case % 2, case % 5, 10)
+            given = {"inverse_scale": 50.0, "zero_point": 100.0}  # clips at -2 and 3.1
+            out = guarded_empty(x.shape, np.uint8)
+            for kernel in (variant, "reference"):
+                y = run(op, kernel, guarded(x), **given, **extras, out=out)
+                floats = run(op, kernel, x, **extras)
+                wanted = run("quantize", "reference", floats.ravel(), 50.0, 100.0).reshape(x.shape)
+                np.testing.assert_array_equal(y, wanted, f"{kernel} {rows}x{n}")
+
+
 def test_layer_norm_reference_is_the_definition():
     x = normal(np.random.default_rng(3), 4, 50)
     d = x.astype(np.float64)
     exact = (d - d.mean(1, keepdims=True)) / np.sqrt(d.var(1, keepdims=True) + np.float32(1e-5))
     np.testing.assert_allclose(run("layer_norm", "reference", x), exact, rtol=2 * EPS, atol=1e-7)
+
+
+def test_rms_norm_reference_is_the_definition():
+    rng = np.random.default_rng(7)
+    x, gamma = normal(rng, 4, 50) + 1, normal(rng, 50)
+    d = x.astype(np.float64)
+    exact = d / np.sqrt((d**2).mean(1, keepdims=True) + np.float32(1e-5)) * gamma
+    np.testing.assert_allclose(run("rms_norm", "reference", x, gamma=gamma), exact, rtol=2 * EPS, atol=1e-7)
 
 
 @pytest.mark.parametrize(("op", "variant"), variants("mean_rows"))

@@ -223,6 +223,59 @@ def test_fuse_bias_and_matmul():
     np.testing.assert_allclose(run(fused, x=x_), x_ @ k["w"] + k["bias"], rtol=1e-5, atol=1e-5)
 
 
+def hand_written_rms(*, axis=2, keepdim=True, flip=False, epsilon=0.25, seen=False, other=False, gamma=(6,)):
+    """gamma * (x * rsqrt(mean(x * x) + epsilon)), or what only resembles it."""
+    g = _native.Graph()
+    x = g.add_input("x", "float32", [6, 6, 6])
+
+    def product(a, b, name):
+        return g.add_node("mul", [b, a] if flip else [a, b], {}, name)
+
+    square = g.add_node("mul", [x, g.add_node("neg", [x], {}, "neg") if other else x], {}, "square")
+    mean = g.add_node("mean", [square], {"axes": [axis], "keepdim": keepdim}, "mean")
+    added = [mean, g.add_constant("epsilon", np.full((), epsilon, np.float32))]
+    root = g.add_node("rsqrt", [g.add_node("add", added[::-1] if flip else added, {}, "sum")], {}, "root")
+    y = product(x, root, "normal")
+    if seen:
+        g.add_output("normal", y)
+    g.add_output("y", product(constant(g, "gamma", *gamma), y, "scaled"))
+    return g
+
+
+def test_a_hand_written_rms_norm_becomes_one_node():
+    x = sample(6, 6, 6)
+    for flip in (False, True):
+        g = hand_written_rms(flip=flip)
+        found = testing.run_pass(g, "rms_norm")
+        assert ops(found) == ["rms_norm"]
+        assert found.nodes[0]["attrs"]["epsilon"] == 0.25
+        assert len(found.nodes[0]["inputs"]) == 2
+        exact = x / np.sqrt((x.astype(np.float64) ** 2).mean(2, keepdims=True) + 0.25) * g.constants()["gamma"]
+        np.testing.assert_allclose(run(found, x=x), exact, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"seen": True}, ["rms_norm", "mul"]),
+        ({"gamma": (6, 1)}, ["rms_norm", "mul"]),
+        ({"axis": 1}, ["mul", "mean", "add", "rsqrt", "mul", "mul"]),
+        ({"keepdim": False}, ["mul", "mean", "add", "rsqrt", "mul", "mul"]),
+        ({"epsilon": -0.25}, ["mul", "mean", "add", "rsqrt", "mul", "mul"]),
+        ({"other": True}, ["neg", "mul", "mean", "add", "rsqrt", "mul", "mul"]),
+    ],
+)
+def test_what_resembles_an_rms_norm_is_left(change, expected):
+    g = hand_written_rms(**change)
+    found = testing.run_pass(g, "rms_norm")
+    assert ops(found) == expected
+    if "other" in change:
+        return  # the root of a negative number
+    x = np.abs(sample(6, 6, 6)) + 1
+    for given, wanted in zip(*(_native.Model(graph, 1).run({"x": x}) for graph in (found, g)), strict=True):
+        np.testing.assert_allclose(given, wanted, rtol=1e-5, atol=1e-6)
+
+
 def test_dead_nodes_are_dropped():
     g = _native.Graph()
     x = g.add_input("x", "float32", ["batch", 6])

@@ -153,7 +153,7 @@ def test_activations(name: str) -> None:
     near(kernels.gelu(x, approximate="tanh"), functional.gelu(double(x), approximate="tanh"))
 
 
-def test_softmax_and_layer_norm() -> None:
+def test_softmax_and_norms() -> None:
     x = 4 * normal(3, 5, 33)
     for axis in (-1, 1, 0):
         near(kernels.softmax(x, axis=axis), double(x).softmax(axis))
@@ -161,6 +161,13 @@ def test_softmax_and_layer_norm() -> None:
     near(kernels.layer_norm(x), functional.layer_norm(double(x), (33,)))
     exact = functional.layer_norm(double(x), (33,), double(gamma), double(beta), 1e-3)
     near(kernels.layer_norm(x, gamma, beta, epsilon=1e-3, threads=2), exact)
+    near(
+        kernels.rms_norm(x, gamma, epsilon=1e-3, threads=2), functional.rms_norm(double(x), (33,), double(gamma), 1e-3)
+    )
+    q, out = (0.02, 100), np.empty(x.shape, np.uint8)
+    np.testing.assert_array_equal(kernels.rms_norm(x, out_quant=q), kernels.quantize(kernels.rms_norm(x), *q))
+    assert kernels.layer_norm(x, gamma, beta, out_quant=q, out=out) is out
+    np.testing.assert_array_equal(out, kernels.quantize(kernels.layer_norm(x, gamma, beta), *q))
 
 
 @pytest.mark.parametrize("mask", ["none", "bool", "float", "row"])
@@ -255,7 +262,8 @@ q, scale = k.quantize_per_channel(w)
 b = k.quantize(x, 0.03, 128)
 image, filters = n(2, 9, 9, 6), n(8, 3, 3, 6)
 results = [b, q, scale, k.dequantize(b, 0.1, 3), k.to_float16(x), k.to_bfloat16(x), k.lookup(b, b.ravel()[:256].copy()),
-           k.softmax(x), k.layer_norm(x, w[0], w[1]), k.gelu(x), k.tanh(x), k.attention(x, w, w)]
+           k.softmax(x), k.layer_norm(x, w[0], w[1]), k.gelu(x), k.tanh(x), k.attention(x, w, w),
+           k.layer_norm(x, out_quant=(0.02, 99)), k.rms_norm(x, w[0], out_quant=(0.02, 99))]
 for t in (1, 2):
     results.append(k.gemm_f32(x, k.pack_weights(w, threads=t)))
     results.append(k.gemm_f32(x, k.pack_weights(w, store="bfloat16", threads=t)))
@@ -296,6 +304,7 @@ PACKED = kernels.pack_weights(INT8, scale=ONES, x_quant=(1, 0))
         (lambda: kernels.softmax(X, axis=2), ValueError, r"axis is 2; x has shape \(3, 4\)"),
         (lambda: kernels.layer_norm(X, np.ones(5, np.float32)), ValueError, "input 'gamma' has shape"),
         (lambda: kernels.layer_norm(X, beta=ONES), ValueError, "beta is given without gamma"),
+        (lambda: kernels.layer_norm(X, out_quant=(0, 0)), ValueError, "scale"),
         (lambda: kernels.attention(X, X[:, :2], X), ValueError, "input 'k' has shape"),
         (lambda: kernels.attention(X, X, X, mask=np.zeros((3, 3), np.int64)), TypeError, "mask is int64"),
         (lambda: kernels.gemm_f32(X, np.zeros((2, 5), np.float32)), ValueError, r"x has shape \(3, 4\)"),

@@ -40,7 +40,7 @@ def test_every_node_has_a_row_with_its_bytes() -> None:
     small = taille.quantize_model(encoder())
     assert [r.name for r in small.report] == [n["name"] for n in small.graph.nodes]
     rows = {r.name: r for r in small.report}
-    assert (rows["up"].precision, rows["norm"].precision) == ("int8", "float32")
+    assert (rows["up"].precision, rows["norm"].precision) == ("int8", "uint8")
     assert rows["up"].weight_bytes_before == 4 * (32 * 64 + 64)
     assert rows["up"].weight_bytes_after == 32 * 64 + 4 * 64 + 4 * 64  # weights, biases, scales
     assert rows["norm"].weight_bytes_before == rows["norm"].weight_bytes_after == 4 * 2 * 32

@@ -19,9 +19,10 @@ def linear(n, x, name, out, inputs, bias=True):
     return n.g.add_node("linear", [x, *weights], {}, name)
 
 
-def norm(n, x, name, size, affine=True):
+def norm(n, x, name, size, affine=True, op="layer_norm"):
     weights = [n.g.add_constant(f"{name}.gamma", channels(size)), n.constant(f"{name}.beta", size)] if affine else []
-    return n.g.add_node("layer_norm", [x, *weights], {"axes": 1, "epsilon": 1e-5}, name)
+    inputs = [x, *weights][: 3 if op == "layer_norm" else 2]
+    return n.g.add_node(op, inputs, {"axes": 1, "epsilon": 1e-5}, name)
 
 
 def maxima(n, x):
@@ -64,10 +65,11 @@ def test_maxima_are_seen_through_reshapes():
     np.testing.assert_array_equal(found, np.abs(normal).reshape(-1, 20).max(0))
 
 
+@pytest.mark.parametrize("op", ["layer_norm", "rms_norm"])
 @pytest.mark.parametrize("affine", [True, False])
-def test_a_norm_takes_the_factors_of_all_its_readers(affine):
+def test_a_norm_takes_the_factors_of_all_its_readers(affine, op):
     n = Net(5, 32)
-    y = norm(n, n.x, "norm", 32, affine)
+    y = norm(n, n.x, "norm", 32, affine, op)
     q, k = linear(n, y, "q", 16, 32), linear(n, y, "k", 16, 32, bias=False)
     n.finish(n.g.add_node("mul", [q, k], {}, "product"))
     graph, sites = smoothed(n)
@@ -153,9 +155,10 @@ def test_attention_passes_them_to_its_values():
     assert attention(Net(4, 36), 36, ["batch", 4, 6, 6], swap=False, back=False) == ""
 
 
-def test_other_readers_of_a_norm_get_what_it_was():
+@pytest.mark.parametrize("op", ["layer_norm", "rms_norm"])
+def test_other_readers_of_a_norm_get_what_it_was(op):
     n = Net(16)
-    y = norm(n, n.x, "norm", 16)
+    y = norm(n, n.x, "norm", 16, op=op)
     other = n.g.add_node("tanh", [y], {}, "tanh")
     total = n.g.add_node("add", [linear(n, y, "fc", 16, 16), y], {}, "sum")  # fused: y is the residual of fc
     n.g.add_output("norm", y)

@@ -148,14 +148,31 @@ Floats softmax_array(const Floats& x, const std::string& variant, std::optional<
   return result;
 }
 
-Floats layer_norm_array(const Floats& x, const std::string& variant, std::optional<Floats> gamma,
-                        std::optional<Floats> beta, float epsilon, std::optional<Floats> out) {
-  check(x.ndim() == 2 && contiguous(x), "layer_norm: x must be contiguous and 2-D");
-  const int64_t n = x.shape(1);
-  Floats result = contiguous_output(out, {x.shape(0), n}, "layer_norm");
-  run_variant("layer_norm", layer_norm_table(), variant,
-              LayerNormArgs{x.data(), x.shape(0), n, vector_of(gamma, n, "layer_norm: gamma"),
-                            vector_of(beta, n, "layer_norm: beta"), epsilon, result.mutable_data()});
+// float32, or uint8 where a scale is given
+py::array norm_array(KernelTable<NormArgs> table, const char* op, const Floats& x, const std::string& variant,
+                     std::optional<Floats> gamma, std::optional<Floats> beta, float epsilon,
+                     std::optional<float> inverse_scale, float zero_point, std::optional<py::array> out) {
+  check(x.ndim() == 2 && contiguous(x), op, ": x must be contiguous and 2-D");
+  NormArgs g{};
+  g.x = x.data();
+  g.rows = x.shape(0);
+  g.n = x.shape(1);
+  g.gamma = vector_of(gamma, g.n, concat(op, ": gamma").c_str());
+  g.beta = vector_of(beta, g.n, concat(op, ": beta").c_str());
+  g.epsilon = epsilon;
+  const auto dtype = inverse_scale ? py::dtype::of<uint8_t>() : py::dtype::of<float>();
+  py::array result = out ? *out : py::array(dtype, {g.rows, g.n});
+  check(result.dtype().equal(dtype) && result.ndim() == 2 && result.shape(0) == g.rows && result.shape(1) == g.n &&
+            (result.flags() & py::array::c_style) != 0,
+        op, ": out must be contiguous, of x's shape, float32 or (with inverse_scale) uint8");
+  if (inverse_scale) {
+    g.out_u8 = static_cast<uint8_t*>(result.mutable_data());
+    g.inverse_scale = *inverse_scale;
+    g.zero_point = zero_point;
+  } else {
+    g.out = static_cast<float*>(result.mutable_data());
+  }
+  run_variant(op, table, variant, g);
   return result;
 }
 
@@ -214,9 +231,25 @@ void bind_kernels_f32(py::module_& m) {
   pool("pool_avg_f32", pool_avg_f32_table());
   m.def("softmax", softmax_array, arg("x").noconvert(), py::kw_only(), arg("variant"),
         arg("out").noconvert() = py::none());
-  m.def("layer_norm", layer_norm_array, arg("x").noconvert(), py::kw_only(), arg("variant"),
-        arg("gamma").noconvert() = py::none(), arg("beta").noconvert() = py::none(), arg("epsilon") = 1e-5f,
-        arg("out").noconvert() = py::none());
+  m.def(
+      "layer_norm",
+      [](const Floats& x, const std::string& variant, std::optional<Floats> gamma, std::optional<Floats> beta,
+         float epsilon, std::optional<float> inverse_scale, float zero_point, std::optional<py::array> out) {
+        return norm_array(layer_norm_table(), "layer_norm", x, variant, gamma, beta, epsilon, inverse_scale, zero_point,
+                          out);
+      },
+      arg("x").noconvert(), py::kw_only(), arg("variant"), arg("gamma").noconvert() = py::none(),
+      arg("beta").noconvert() = py::none(), arg("epsilon") = 1e-5f, arg("inverse_scale") = py::none(),
+      arg("zero_point") = 0.0f, arg("out").noconvert() = py::none());
+  m.def(
+      "rms_norm",
+      [](const Floats& x, const std::string& variant, std::optional<Floats> gamma, float epsilon,
+         std::optional<float> inverse_scale, float zero_point, std::optional<py::array> out) {
+        return norm_array(rms_norm_table(), "rms_norm", x, variant, gamma, {}, epsilon, inverse_scale, zero_point, out);
+      },
+      arg("x").noconvert(), py::kw_only(), arg("variant"), arg("gamma").noconvert() = py::none(),
+      arg("epsilon") = 1e-5f, arg("inverse_scale") = py::none(), arg("zero_point") = 0.0f,
+      arg("out").noconvert() = py::none());
   m.def("mean_rows", mean_rows_array, arg("x").noconvert(), arg("divisor"), py::kw_only(), arg("variant"),
         arg("out").noconvert() = py::none());
   m.def("mean_last", mean_last_array, arg("x").noconvert(), arg("divisor"), py::kw_only(), arg("variant"),

@@ -1,5 +1,6 @@
-// The artefact's format, versions 1 to 3. A graph with an embedding on an int8 table is version 3, else one with a
-// float16 or bfloat16 value version 2, any other version 1.
+// The artefact's format, versions 1 to 4. A graph with an rms_norm, or a layer_norm that writes uint8, is version 4,
+// else one with an embedding on an int8 table version 3, else one with a float16 or bfloat16 value version 2, any other
+// version 1.
 //
 // FILE    8 bytes    length n of the header, little-endian
 //         n bytes    the header: a JSON object, padded with spaces so that 8 + n is a multiple of 64
@@ -18,7 +19,7 @@
 //         constant only where it is one: then the tensor of this name has this dtype and shape.
 //   NODE  {"op": STRING, "name": STRING, "source": STRING, "inputs": [ID..], "output": ID, "attrs": {KEY: ATTR..}}
 //         source and attrs are absent where empty. What each op takes is in ops.h; an attribute that
-//         is absent has its default there.
+//         is absent has its default there, and the writer leaves out all that have.
 //   ID    the index of a value, or -1 for an input that is not there. Nodes are in topological order.
 //   DIMS  [DIM..], at most 8; DIM is an integer or the text of a polynomial (dim.h)
 //   ATTR  ["B", bool] ["I", integer] ["F", REAL] ["S", string] ["L", [integer..]] ["D", DIMS]
@@ -29,7 +30,8 @@
 // CHECKSUM  CRC-32C (base/crc32c.h) of the graph text as UTF-8 (without JSON's escapes), continued over the data
 //   section. The rest of the header is determined by these, so a flipped bit shows anywhere but in "taille.metadata".
 //
-// VERSIONS  A reader refuses what it does not know, so any addition is a new version; old ones stay readable.
+// VERSIONS  A reader refuses what it does not know, so any addition is a new version; old ones stay readable. An op may
+//   gain an attribute whose default is what the op did before: graphs that hold nothing else keep their version.
 #include "graph/artefact.h"
 
 #include <algorithm>
@@ -119,9 +121,13 @@ size_t checked_bytes(DType type, const std::vector<int64_t>& dims) {
 }
 
 int64_t format_of(const Graph& graph) {
+  const auto new_norm = [&](const Node& n) {
+    return n.op == "rms_norm" || (n.op == "layer_norm" && graph.value(n.output).dtype == DType::u8);
+  };
   const auto int8_table = [&](const Node& n) {
     return n.op == "embedding" && graph.value(n.inputs[0]).dtype == DType::s8;
   };
+  if (std::ranges::any_of(graph.nodes, new_norm)) return 4;
   if (std::ranges::any_of(graph.nodes, int8_table)) return 3;
   return std::ranges::any_of(graph.values, [](const Value& v) { return is_half(v.dtype); }) ? 2 : 1;
 }

@@ -13,7 +13,7 @@
 
 namespace taille::artefact {
 
-inline constexpr int64_t kFormat = 3;                    // the newest that is read
+inline constexpr int64_t kFormat = 4;                    // the newest that is read
 inline constexpr size_t kAlignment = 64;                 // of the data section in the file
 inline constexpr size_t kMaxHeader = size_t{64} << 20;   // safetensors itself stops at 100 MB
 inline constexpr size_t kMaxValues = size_t{1} << 18;    // a hundred times the largest model we know of

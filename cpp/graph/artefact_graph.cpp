@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "graph/artefact_format.h"
 #include "graph/json.h"
+#include "graph/ops.h"
 
 namespace taille::artefact {
 namespace {
@@ -105,10 +106,12 @@ void write_node(JsonWriter& out, const Node& node) {
   write_ids(out, node.inputs);
   out.key("output");
   out.integer(node.output);
-  if (!node.attrs.empty()) {
+  Attrs attrs = node.attrs;
+  std::erase_if(attrs, [&](const auto& a) { return is_default(node.op, a.first, a.second); });
+  if (!attrs.empty()) {
     out.key("attrs");
     out.begin_object();
-    for (const auto& [key, attr] : node.attrs) {
+    for (const auto& [key, attr] : attrs) {
       out.key(key);
       out.begin_array();
       std::visit(AttrWriter{out}, attr);

@@ -97,11 +97,24 @@ Inferred infer(const Graph& graph, Node& node) {
   return out;
 }
 
+bool is_norm(std::string_view op) { return op == "layer_norm" || op == "rms_norm"; }
+
 bool attr_is_dims(std::string_view op, std::string_view key) {
   auto it = registry().find(op);
   if (it == registry().end()) return false;
   for (const AttrSpec& s : it->second.attrs)
     if (key == s.key) return std::holds_alternative<Shape>(s.example);
+  return false;
+}
+
+bool is_default(std::string_view op, std::string_view key, const Attr& attr) {
+  auto it = registry().find(op);
+  if (it == registry().end()) return false;
+  for (const AttrSpec& s : it->second.attrs) {
+    if (s.required || key != s.key || s.example != attr) continue;
+    const double* number = std::get_if<double>(&attr);
+    return !number || std::signbit(*number) == std::signbit(std::get<double>(s.example));
+  }
   return false;
 }
 

@@ -24,7 +24,9 @@
 // logical_and logical_or   a, b b;   logical_not  a b;   where  c b, a, b f|i
 // cast                 x                                        dtype S ("float32", "int64", "bool")
 // softmax              x f                                      axis I
-// layer_norm           x f, gamma? , beta?                      axes I (how many trailing), epsilon F
+// layer_norm           x f, gamma? , beta?                      axes I (how many trailing), epsilon F,
+//                                                               dtype S (output)
+// rms_norm             x f, gamma?                              as layer_norm
 // embedding            table f|h|s8 [V,E], ids i, scale? f [V] (table s8)
 //                                                               ids outside [0,V) are an error at run time
 // matmul               a f [..,M,K], b f [..,K,N]               leading dims broadcast
@@ -64,8 +66,14 @@ Inferred infer(const Graph& graph, Node& node);
 // Whether that attribute of that op is a list of Dim (false for what does not exist).
 bool attr_is_dims(std::string_view op, std::string_view key);
 
+// Whether the attribute is its op's default, to the bit, so that a file can leave it out.
+bool is_default(std::string_view op, std::string_view key, const Attr& attr);
+
 // Whether that input is a layer's weight or an embedding's table: what may be stored in 16 bits.
 bool reads_weight(std::string_view op, size_t input);
+
+// layer_norm and rms_norm: they read float32 whatever they write.
+bool is_norm(std::string_view op);
 
 // All op names, sorted.
 std::vector<std::string> op_names();

@@ -153,7 +153,7 @@ Inferred mean(const InferContext& c) {
   return {c.in(0).dtype, shape};
 }
 
-Inferred layer_norm(const InferContext& c) {
+Inferred norm(const InferContext& c) {
   c.want_dtype(0, {DType::f32});
   const Shape& x = c.in(0).shape;
   const int64_t axes = c.integer("axes");
@@ -165,7 +165,9 @@ Inferred layer_norm(const InferContext& c) {
     c.want(c.in(i).shape == tail, "input ", i, " is ", text_of(c.in(i).shape), "; wanted ", text_of(tail));
   }
   c.want(c.real("epsilon") >= 0, "epsilon is negative");
-  return {DType::f32, x};
+  const DType out = dtype_from_name(c.text("dtype"));
+  c.want(out == DType::f32 || out == DType::u8, "dtype is ", name_of(out), "; wanted float32 or uint8");
+  return {out, x};
 }
 
 Inferred embedding(const InferContext& c) {
@@ -259,7 +261,8 @@ std::vector<OpSpec> layer_ops() {
        pool2d},
       {"adaptive_avg_pool2d", 1, 1, {{"output_size", List{}, true}, layout}, adaptive_pool},
       {"mean", 1, 1, {{"axes", List{}, true}, {"keepdim", false}}, mean},
-      {"layer_norm", 1, 3, {{"axes", int64_t{1}}, epsilon}, layer_norm},
+      {"layer_norm", 1, 3, {{"axes", int64_t{1}}, epsilon, dtype}, norm},
+      {"rms_norm", 1, 2, {{"axes", int64_t{1}}, epsilon, dtype}, norm},
       {"embedding", 2, 3, {}, embedding},
       {"matmul", 2, 2, {}, matmul},
       {"sdpa", 3, 4, {{"scale", 1.0, true}, {"causal", false}, {"heads_last", false}, dtype}, sdpa},

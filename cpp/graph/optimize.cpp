@@ -16,6 +16,7 @@ constexpr Pass kPasses[] = {
     {"layout", "images from NCHW to NHWC, weights with them", pass_layout},
     {"attention", "heads stay last, so that attention needs no transposes", pass_attention},
     {"simplify_again", "drop the permutes that the two passes above left in pairs", pass_simplify},
+    {"rms_norm", "what computes x / sqrt(mean(x^2) + epsilon) * gamma into one node", pass_rms_norm},
     {"fuse", "bias, residual and clamp into the linear or convolution before them", pass_fuse},
 };
 

@@ -32,6 +32,7 @@ Graph pass_fold_batch_norm(const Graph& graph, const Evaluator& evaluate);
 Graph pass_fold_padding(const Graph& graph, const Evaluator& evaluate);
 Graph pass_layout(const Graph& graph, const Evaluator& evaluate);
 Graph pass_attention(const Graph& graph, const Evaluator& evaluate);
+Graph pass_rms_norm(const Graph& graph, const Evaluator& evaluate);
 Graph pass_fuse(const Graph& graph, const Evaluator& evaluate);
 
 }  // namespace taille

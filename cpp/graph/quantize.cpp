@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "base/error.h"
+#include "graph/ops.h"
 #include "graph/rewrite.h"
 
 namespace taille {
@@ -140,23 +141,42 @@ class Quantizer {
            has_table(node.op);
   }
 
-  // Forward: which values could be uint8 (made by an int8 layer, or passed on from such). Backward: which of them
-  // somebody wants so.
+  // By value: whether int8 layers alone read it, directly or moved as a whole, so that nobody needs its float form.
+  std::vector<char> read_as_bytes_only() const {
+    const auto& nodes = r_.from.nodes;
+    std::vector<char> bytes(r_.from.values.size(), 1);
+    for (ValueId o : r_.from.outputs) bytes[at(o)] = 0;
+    for (size_t n = nodes.size(); n-- > 0;) {
+      const Node& node = nodes[n];
+      const bool moved = (node.op == "reshape" || node.op == "permute") && bytes[at(node.output)];
+      for (size_t i = 0; i < node.inputs.size(); ++i)
+        if (node.has_input(i) && !moved && !(int8_[n] && i < byte_inputs(node))) bytes[at(node.inputs[i])] = 0;
+    }
+    return bytes;
+  }
+
+  // Forward: which values could be uint8 (made by an int8 layer or for int8 layers alone, or passed on from such).
+  // Backward: which of them somebody wants so.
   void decide() {
     const auto& nodes = r_.from.nodes;
     int8_.assign(nodes.size(), 0);
     u8_out_.assign(nodes.size(), 0);
     why_.resize(nodes.size());
+    for (size_t n = 0; n < nodes.size(); ++n) {
+      why_[n] = obstacle(nodes[n]);
+      int8_[n] = why_[n].empty();
+    }
+    const std::vector<char> bytes_only = read_as_bytes_only();
     std::vector<char> available(r_.from.values.size(), 0), wanted(r_.from.values.size(), 0), fixed(wanted);
     for (ValueId i : r_.from.inputs) available[at(i)] = value(i).dtype == DType::f32 && range(i);
     for (ValueId o : r_.from.outputs) fixed[at(o)] = 1;  // outputs are float32, made without a detour
     std::vector<char> able(nodes.size(), 0);
     for (size_t n = 0; n < nodes.size(); ++n) {
       const Node& node = nodes[n];
-      why_[n] = obstacle(node);
-      int8_[n] = why_[n].empty();
       if (int8_[n]) {
         able[n] = node.op != "embedding" && range(node.output) != nullptr;
+      } else if (is_norm(node.op)) {
+        able[n] = bytes_only[at(node.output)] && range(node.output) != nullptr;
       } else if (value(node.output).dtype == DType::f32 && (keeps_scale(node) || requantises(node))) {
         able[n] = std::all_of(node.inputs.begin(), node.inputs.end(),
                               [&](ValueId i) { return i != kNone && available[at(i)]; });
@@ -168,7 +188,7 @@ class Quantizer {
       u8_out_[n] = able[n] && wanted[at(node.output)] && !fixed[at(node.output)];
       for (size_t i = 0; int8_[n] && i < byte_inputs(node); ++i) wanted[at(node.inputs[i])] = 1;
       if (int8_[n] && u8_out_[n] && has_residual(node)) wanted[at(node.inputs[3])] = 1;
-      if (!int8_[n] && u8_out_[n])
+      if (!int8_[n] && u8_out_[n] && !is_norm(node.op))
         for (ValueId i : node.inputs) wanted[at(i)] = 1;
     }
   }
@@ -206,7 +226,7 @@ class Quantizer {
     const Node& node = r_.from.nodes[n];
     if (int8_[n]) return node.op == "sdpa" ? attention(n) : node.op == "embedding" ? table(node) : layer(n);
     if (report_ && why_[n] != "-") report_->push_back({node.name, node.op, "float32", why_[n], 0});
-    if (u8_out_[n]) return byte_node(node);
+    if (u8_out_[n]) return is_norm(node.op) ? norm(n) : byte_node(node);
     for (ValueId i : node.inputs) float_form(i);
     r_.copy(node);
   }
@@ -249,8 +269,20 @@ class Quantizer {
     finish_int8(n, std::move(inputs), 0);
   }
 
-  // Emits an int8 node with the output that its readers want.
   void finish_int8(size_t n, std::vector<ValueId> inputs, double sqnr_db) {
+    emit_typed(n, std::move(inputs));
+    const Node& node = r_.from.nodes[n];
+    if (report_) report_->push_back({node.name, node.op, "int8", "", sqnr_db});
+  }
+
+  void norm(size_t n) {
+    std::vector<ValueId> inputs;
+    for (ValueId i : r_.from.nodes[n].inputs) inputs.push_back(float_form(i));
+    emit_typed(n, std::move(inputs));
+  }
+
+  // Emits a node with the output that its readers want.
+  void emit_typed(size_t n, std::vector<ValueId> inputs) {
     const Node& node = r_.from.nodes[n];
     Attrs attrs = node.attrs;
     attrs["dtype"] = std::string(u8_out_[n] ? "uint8" : "float32");
@@ -261,7 +293,6 @@ class Quantizer {
       u8_[at(node.output)] = now;
     else
       r_.alias(node.output, now);
-    if (report_) report_->push_back({node.name, node.op, "int8", "", sqnr_db});
   }
 
   void byte_node(const Node& node) {

@@ -4,7 +4,8 @@
 //   weights      int8, symmetric, one scale per output channel: quantize_weight.h
 //   tables       of embeddings: int8, symmetric, one scale per row
 // Between int8 layers, pooling, add, concat, clamp, activations (as byte tables) and data movement stay uint8; what
-// only a concat reads has the concat's scale and zero point.
+// only a concat reads has the concat's scale and zero point. A norm that only int8 layers read (of a pre-norm
+// transformer) computes in float32 and writes uint8.
 #pragma once
 
 #include <map>

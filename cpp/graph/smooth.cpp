@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "graph/ops.h"
 #include "graph/rewrite.h"
 
 namespace taille {
@@ -74,7 +75,7 @@ class Smoother {
     const Node* source = source_of(x);
     if (!source) return "its input comes from " + origin(x) + ", which cannot take the factors";
     const bool shared = static_cast<size_t>(uses_[at(x)]) != layers.size();
-    if (shared && source->op != "layer_norm") return "its input is also read by " + other_reader(x);
+    if (shared && !is_norm(source->op)) return "its input is also read by " + other_reader(x);
     const auto size = static_cast<size_t>(g_.value(g_.nodes[layers[0]].inputs[1]).constant->dims[1]);
     check(found->second.size() == size, "'", g_.value(x).name, "' has ", size, " channels; ", found->second.size(),
           " maxima were given");
@@ -133,7 +134,7 @@ class Smoother {
   const Node* source_of(ValueId x) const {
     const Node* node = producer(x);
     if (!node) return nullptr;
-    if (node->op == "layer_norm") return constant_norm(*node) ? node : nullptr;
+    if (is_norm(node->op)) return constant_norm(*node) ? node : nullptr;
     if (is_float_linear(*node)) return takes_factors(*node) ? node : nullptr;
     return values_source(x, node);
   }
@@ -209,7 +210,7 @@ class Smoother {
       w.as<float>()[i] = static_cast<float>(w.as<float>()[i] * s[static_cast<size_t>(i) % s.size()]);
   }
 
-  // linear: rows of the weight, and the bias. layer_norm: gamma (made where there is none) and beta.
+  // linear: rows of the weight, and the bias. Norms: gamma (made where there is none) and beta.
   void scale_source(Node& node, const std::vector<double>& s) {
     if (!node.has_input(1)) {
       auto ones = std::make_shared<Tensor>(DType::f32, std::vector<int64_t>{static_cast<int64_t>(s.size())});

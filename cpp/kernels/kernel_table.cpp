@@ -33,6 +33,7 @@ std::vector<KernelListing> list_kernels() {
   append(out, "binary", binary_table());
   append(out, "softmax", softmax_table());
   append(out, "layer_norm", layer_norm_table());
+  append(out, "rms_norm", rms_norm_table());
   append(out, "mean_rows", mean_rows_table());
   append(out, "mean_last", mean_last_table());
   append(out, "attention", attention_table());

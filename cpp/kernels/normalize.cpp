@@ -6,10 +6,14 @@ void softmax_avx512(const SoftmaxArgs&);
 void softmax_avx2(const SoftmaxArgs&);
 void softmax_portable(const SoftmaxArgs&);
 void softmax_reference(const SoftmaxArgs&);
-void layer_norm_avx512(const LayerNormArgs&);
-void layer_norm_avx2(const LayerNormArgs&);
-void layer_norm_portable(const LayerNormArgs&);
-void layer_norm_reference(const LayerNormArgs&);
+void layer_norm_avx512(const NormArgs&);
+void layer_norm_avx2(const NormArgs&);
+void layer_norm_portable(const NormArgs&);
+void layer_norm_reference(const NormArgs&);
+void rms_norm_avx512(const NormArgs&);
+void rms_norm_avx2(const NormArgs&);
+void rms_norm_portable(const NormArgs&);
+void rms_norm_reference(const NormArgs&);
 void mean_rows_avx512(const MeanRowsArgs&);
 void mean_rows_avx2(const MeanRowsArgs&);
 void mean_rows_portable(const MeanRowsArgs&);
@@ -31,14 +35,26 @@ KernelTable<SoftmaxArgs> softmax_table() {
   return rows;
 }
 
-KernelTable<LayerNormArgs> layer_norm_table() {
-  static constexpr KernelRow<LayerNormArgs> rows[] = {
+KernelTable<NormArgs> layer_norm_table() {
+  static constexpr KernelRow<NormArgs> rows[] = {
 #if defined(__x86_64__)
       {"avx512", Isa::avx512, layer_norm_avx512},
       {"avx2", Isa::avx2, layer_norm_avx2},
 #endif
       {"portable", Isa::portable, layer_norm_portable},
       {"reference", Isa::portable, layer_norm_reference},
+  };
+  return rows;
+}
+
+KernelTable<NormArgs> rms_norm_table() {
+  static constexpr KernelRow<NormArgs> rows[] = {
+#if defined(__x86_64__)
+      {"avx512", Isa::avx512, rms_norm_avx512},
+      {"avx2", Isa::avx2, rms_norm_avx2},
+#endif
+      {"portable", Isa::portable, rms_norm_portable},
+      {"reference", Isa::portable, rms_norm_reference},
   };
   return rows;
 }

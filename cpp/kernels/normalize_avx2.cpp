@@ -5,7 +5,8 @@
 namespace taille {
 
 void softmax_avx2(const SoftmaxArgs& g) { softmax_run(g); }
-void layer_norm_avx2(const LayerNormArgs& g) { layer_norm_run(g); }
+void layer_norm_avx2(const NormArgs& g) { norm_run<Centred::yes>(g); }
+void rms_norm_avx2(const NormArgs& g) { norm_run<Centred::no>(g); }
 void mean_rows_avx2(const MeanRowsArgs& g) { mean_rows_run(g); }
 void mean_last_avx2(const MeanLastArgs& g) { mean_last_run(g); }
 

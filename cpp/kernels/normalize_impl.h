@@ -1,8 +1,9 @@
-// Softmax, LayerNorm and means over V16. Several rows go at once where a row alone would wait for its own sums; the
-// arithmetic of one row does not depend on that. Include after one vec16_*.h.
+// Softmax, LayerNorm, RMSNorm and means over V16. Several rows go at once where a row alone would wait for its own
+// sums; the arithmetic of one row does not depend on that. Include after one vec16_*.h.
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 
 #include "kernels/normalize.h"
 #include "kernels/vec16_math.h"
@@ -54,51 +55,120 @@ inline void softmax_run(const taille::SoftmaxArgs& g) {
   }
 }
 
-// R rows from row r on
+// Where element i of all rows goes. Bytes are packed from four vectors.
+struct FloatOutput {
+  static constexpr int kVectors = 1;
+  float* out;
+  [[gnu::always_inline]] void store(int64_t i, const V16 (&y)[kVectors], int64_t lanes) const {
+    store_upto(out + i, y[0], lanes);
+  }
+};
+struct ByteOutput {
+  static constexpr int kVectors = 4;
+  uint8_t* out;
+  V16 inverse_scale, zero_point;
+  [[gnu::always_inline]] void store(int64_t i, const V16 (&y)[kVectors], int64_t lanes) const {
+    V16 q[kVectors];
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) q[v] = fma(y[v], inverse_scale, zero_point);
+    if (lanes >= 16 * kVectors) {
+      store_clamped(out + i, q);
+      return;
+    }
+    uint8_t last[16 * kVectors];
+    store_clamped(last, q);
+    std::memcpy(out + i, last, static_cast<size_t>(lanes));
+  }
+};
+
+enum class Centred { no, yes };  // rms_norm, layer_norm
+
+template <Centred kCentred>
+[[gnu::always_inline]] inline V16 centred(V16 x, V16 mean) {
+  return kCentred == Centred::yes ? x - mean : x;
+}
+
+// y = (x - mean) * scale * gamma + beta for R rows from row r on
+template <Centred kCentred, int R, class Output>
+inline void write_rows(const taille::NormArgs& g, int64_t r, const V16 (&mean)[R], const V16 (&scale)[R],
+                       const Output& output) {
+  constexpr int V = Output::kVectors;
+  const V16 zero = splat(0.0f), one = splat(1.0f);
+  const int64_t n = g.n, begin = r * n;
+  const float *x = g.x + begin, *gammas = g.gamma, *betas = g.beta;  // copies: a byte that is written may be anything
+  for_vectors<V>(n, [&](int64_t i, int64_t lanes) {
+    V16 gamma[V], beta[V];
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) {
+      const int64_t at = i + 16 * v, left = lanes - 16 * v;
+      gamma[v] = gammas == nullptr || left <= 0 ? one : load_upto(gammas + at, left, one);
+      beta[v] = betas == nullptr || left <= 0 ? zero : load_upto(betas + at, left, zero);
+    }
+#pragma GCC unroll 8
+    for (int j = 0; j < R; ++j) {
+      V16 y[V];
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) {
+        const int64_t at = j * n + i + 16 * v, left = lanes - 16 * v;
+        const V16 d = left <= 0 ? zero : centred<kCentred>(load_upto(x + at, left, zero), mean[j]);
+        y[v] = fma(d * scale[j], gamma[v], beta[v]);
+      }
+      output.store(begin + j * n + i, y, lanes);
+    }
+  });
+}
+
+// The means of R rows of n from x on.
 template <int R>
-inline void layer_norm_rows(const taille::LayerNormArgs& g, int64_t r) {
-  const float* x = g.x + r * g.n;
-  float* out = g.out + r * g.n;
+[[gnu::always_inline]] inline void row_means(const float* x, int64_t n, V16 (&mean)[R]) {
   const V16 zero = splat(0.0f);
-  const V16 one = splat(1.0f);
+  V16 sum[R];
+#pragma GCC unroll 8
+  for (int j = 0; j < R; ++j) sum[j] = zero;
+  for_vectors(n, [&](int64_t i, int64_t lanes) {
+#pragma GCC unroll 8
+    for (int j = 0; j < R; ++j) sum[j] = sum[j] + load_upto(x + j * n + i, lanes, zero);
+  });
+#pragma GCC unroll 8
+  for (int j = 0; j < R; ++j) mean[j] = splat(reduce_add(sum[j]) / static_cast<float>(n));
+}
+
+// R rows from row r on
+template <Centred kCentred, int R, class Output>
+inline void norm_rows(const taille::NormArgs& g, int64_t r, const Output& output) {
+  const float* x = g.x + r * g.n;
   const float n = static_cast<float>(g.n);
   V16 sum[R], mean[R], scale[R];
 #pragma GCC unroll 8
-  for (int j = 0; j < R; ++j) sum[j] = zero;
-  for_vectors(g.n, [&](int64_t i, int64_t lanes) {
-#pragma GCC unroll 8
-    for (int j = 0; j < R; ++j) sum[j] = sum[j] + load_upto(x + j * g.n + i, lanes, zero);
-  });
-#pragma GCC unroll 8
-  for (int j = 0; j < R; ++j) {
-    mean[j] = splat(reduce_add(sum[j]) / n);
-    sum[j] = zero;
-  }
+  for (int j = 0; j < R; ++j) sum[j] = mean[j] = splat(0.0f);
+  if constexpr (kCentred == Centred::yes) row_means<R>(x, g.n, mean);
   for_vectors(g.n, [&](int64_t i, int64_t lanes) {
 #pragma GCC unroll 8
     for (int j = 0; j < R; ++j) {
-      const V16 d = load_upto(x + j * g.n + i, lanes, mean[j]) - mean[j];
+      const V16 d = centred<kCentred>(load_upto(x + j * g.n + i, lanes, mean[j]), mean[j]);
       sum[j] = fma(d, d, sum[j]);
     }
   });
 #pragma GCC unroll 8
   for (int j = 0; j < R; ++j) scale[j] = splat(1.0f / __builtin_sqrtf(reduce_add(sum[j]) / n + g.epsilon));
-  for_vectors(g.n, [&](int64_t i, int64_t lanes) {
-    const V16 gamma = g.gamma == nullptr ? one : load_upto(g.gamma + i, lanes, one);
-    const V16 beta = g.beta == nullptr ? zero : load_upto(g.beta + i, lanes, zero);
-#pragma GCC unroll 8
-    for (int j = 0; j < R; ++j) {
-      const V16 v = (load_upto(x + j * g.n + i, lanes, zero) - mean[j]) * scale[j];
-      store_upto(out + j * g.n + i, fma(v, gamma, beta), lanes);
-    }
-  });
+  write_rows<kCentred, R>(g, r, mean, scale, output);
 }
 
-inline void layer_norm_run(const taille::LayerNormArgs& g) {
-  constexpr int kRows = kVectorsLive < 4 ? 1 : 4;
-  int64_t r = 0;
-  for (; r + kRows <= g.rows; r += kRows) layer_norm_rows<kRows>(g, r);
-  for (; r < g.rows; ++r) layer_norm_rows<1>(g, r);
+// R rows at once, fewer at the end.
+template <Centred kCentred, int R, class Output>
+inline void norm_from(const taille::NormArgs& g, int64_t r, const Output& output) {
+  for (; r + R <= g.rows; r += R) norm_rows<kCentred, R>(g, r, output);
+  if constexpr (R > 1) norm_from<kCentred, R / 2>(g, r, output);
+}
+
+template <Centred kCentred>
+inline void norm_run(const taille::NormArgs& g) {
+  // Eight rows of float32 results would displace each other from L1.
+  if (g.out_u8 == nullptr)
+    norm_from < kCentred, kVectorsLive<4 ? 1 : 4>(g, 0, FloatOutput{g.out});
+  else
+    norm_from < kCentred,
+        kVectorsLive<8 ? kVectorsLive : 8>(g, 0, ByteOutput{g.out_u8, splat(g.inverse_scale), splat(g.zero_point)});
 }
 
 template <int U>

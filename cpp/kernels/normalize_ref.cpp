@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "kernels/normalize.h"
+#include "kernels/scalar_u8.h"
 
 namespace taille {
 
@@ -19,21 +20,28 @@ void softmax_reference(const SoftmaxArgs& g) {
   }
 }
 
-void layer_norm_reference(const LayerNormArgs& g) {
+static void norm_reference(const NormArgs& g, bool centred) {
   for (int64_t r = 0; r < g.rows; ++r) {
     const float* x = g.x + r * g.n;
     const double n = static_cast<double>(g.n);
     double mean = 0;
     double variance = 0;
-    for (int64_t i = 0; i < g.n; ++i) mean += x[i] / n;
+    for (int64_t i = 0; i < g.n && centred; ++i) mean += x[i] / n;
     for (int64_t i = 0; i < g.n; ++i) variance += (x[i] - mean) * (x[i] - mean) / n;
     const double scale = 1 / std::sqrt(variance + static_cast<double>(g.epsilon));
     for (int64_t i = 0; i < g.n; ++i) {
       const double v = (x[i] - mean) * scale;
-      g.out[r * g.n + i] = static_cast<float>(v * (g.gamma ? g.gamma[i] : 1) + (g.beta ? g.beta[i] : 0));
+      const auto y = static_cast<float>(v * (g.gamma ? g.gamma[i] : 1) + (centred && g.beta ? g.beta[i] : 0));
+      if (g.out_u8)
+        g.out_u8[r * g.n + i] = round_u8(std::fma(y, g.inverse_scale, g.zero_point), 0.0f, 255.0f);
+      else
+        g.out[r * g.n + i] = y;
     }
   }
 }
+
+void layer_norm_reference(const NormArgs& g) { norm_reference(g, true); }
+void rms_norm_reference(const NormArgs& g) { norm_reference(g, false); }
 
 void mean_rows_reference(const MeanRowsArgs& g) {
   for (int64_t c = 0; c < g.n; ++c) {

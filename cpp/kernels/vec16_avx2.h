@@ -49,6 +49,17 @@ inline void store_bytes(uint8_t* p, V16 a) {
   const __m128i low = _mm256_castsi256_si128(words), high = _mm256_extracti128_si256(words, 1);
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm_packus_epi16(low, high));
 }
+inline void store_clamped(uint8_t* p, const V16 (&v)[4]) {
+  const auto rounded = [](__m256 a) { return _mm256_cvtps_epi32(_mm256_min_ps(_mm256_set1_ps(255.0f), a)); };
+#pragma GCC unroll 2
+  for (int i = 0; i < 4; i += 2) {  // a NaN and what is below int32 become the least int32; packing clamps to 0
+    const __m256i low = _mm256_packs_epi32(rounded(v[i].lo), rounded(v[i].hi));
+    const __m256i high = _mm256_packs_epi32(rounded(v[i + 1].lo), rounded(v[i + 1].hi));
+    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    const __m256i packed = _mm256_permutevar8x32_epi32(_mm256_packus_epi16(low, high), order);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p + 16 * i), packed);
+  }
+}
 inline int32_t sum_bytes(const uint8_t* p, int64_t n) {
   const __m256i zero = _mm256_setzero_si256();
   __m256i sum = zero;

@@ -36,6 +36,15 @@ inline void store_bytes(uint8_t* p, V16 a) {
   const __m512i rounded = _mm512_maskz_cvtps_epi32(kAllLanes, a.v);
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_maskz_cvtepi32_epi8(kAllLanes, rounded));
 }
+inline void store_clamped(uint8_t* p, const V16 (&v)[4]) {
+  __m512i q[4];  // a NaN and what is below int32 become the least int32; packing clamps to 0
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i)
+    q[i] = _mm512_maskz_cvtps_epi32(kAllLanes, _mm512_maskz_min_ps(kAllLanes, _mm512_set1_ps(255.0f), v[i].v));
+  const __m512i packed = _mm512_packus_epi16(_mm512_packs_epi32(q[0], q[1]), _mm512_packs_epi32(q[2], q[3]));
+  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  _mm512_storeu_si512(p, _mm512_maskz_permutexvar_epi32(kAllLanes, order, packed));
+}
 inline int32_t sum_bytes(const uint8_t* p, int64_t n) {
   __m512i sum = _mm512_setzero_si512();
   for (; n > 0; n -= 64, p += 64) {

@@ -107,12 +107,12 @@ constexpr float kExpHighest = 88.7228394f;  // above, it overflows: inf
     store_n(p, v, n);
 }
 
-// f(i, lanes) for i = 0, 16, ... below n. `lanes` is the constant 16 in all calls but a last, partial one, so that
+// f(i, lanes) for i = 0, 16 V, ... below n. `lanes` is the constant 16 V in all calls but a last, partial one, so that
 // load_upto and store_upto cost nothing there.
-template <class F>
+template <int V = 1, class F>
 [[gnu::always_inline]] inline void for_vectors(int64_t n, F f) {
   int64_t i = 0;
-  for (; i + 16 <= n; i += 16) f(i, int64_t{16});
+  for (; i + 16 * V <= n; i += 16 * V) f(i, int64_t{16 * V});
   if (i < n) f(i, n - i);
 }
 

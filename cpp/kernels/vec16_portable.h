@@ -7,6 +7,7 @@
 //   load of F16, BF16; store to them   16 values, converted as half.h says
 //   min, max           a < b ? a : b and a > b ? a : b, so b where either is NaN (what SSE does)
 //   store_bytes        16 bytes, rounded half to even, of values from 0 to 255
+//   store_clamped      64 bytes, rounded half to even and clamped, of any values; NaN gives 0
 //   sum_bytes          the sum of n bytes, n < 2^24
 //   less, less_equal   false where either is NaN
 //   add_exponent       a * 2^k, k the low bits of the float n = 1.5 * 2^23 + k; the result must be normal
@@ -79,6 +80,13 @@ inline void store_n(float* p, V16 a, int64_t n) {
 
 inline void store_bytes(uint8_t* p, V16 a) {
   for (int i = 0; i < kLanes; ++i) p[i] = static_cast<uint8_t>(std::nearbyint(a.v[i]));
+}
+
+inline void store_clamped(uint8_t* p, const V16 (&v)[4]) {
+  for (int i = 0; i < 4 * kLanes; ++i) {
+    const float a = v[i / kLanes].v[i % kLanes];
+    p[i] = static_cast<uint8_t>(std::nearbyint(a > 0 ? (a < 255 ? a : 255.0f) : 0.0f));
+  }
 }
 
 inline int32_t sum_bytes(const uint8_t* p, int64_t n) {

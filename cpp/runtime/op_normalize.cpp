@@ -1,6 +1,8 @@
-// Softmax and LayerNorm by rows.
+// Softmax, LayerNorm and RMSNorm by rows.
 #include <algorithm>
+#include <optional>
 
+#include "graph/ops.h"
 #include "kernels/movement.h"
 #include "kernels/normalize.h"
 #include "runtime/operator.h"
@@ -67,18 +69,19 @@ class Softmax final : public Operator {
   }
 };
 
-class LayerNorm final : public Operator {
+class Norm final : public Operator {
  public:
-  LayerNorm(const Node& node, const EngineConfig& config)
+  Norm(const Graph& g, const Node& node, const EngineConfig& config)
       : config_(config),
-        kernel_(select_kernel(layer_norm_table(), config.isa)),
+        kernel_(select_kernel(node.op == "layer_norm" ? layer_norm_table() : rms_norm_table(), config.isa)),
         axes_(node.attr<int64_t>("axes")),
         gamma_(node.has_input(1)),
         beta_(node.has_input(2)),
-        epsilon_(static_cast<float>(node.attr<double>("epsilon"))) {}
+        epsilon_(static_cast<float>(node.attr<double>("epsilon"))),
+        quant_(g.value(node.output).quant) {}
 
   std::string kernel() const override { return kernel_.name; }
-  bool in_place() const override { return true; }
+  bool in_place() const override { return !quant_; }
 
   Planned plan(const NodeShapes& shapes) const override {
     const Dims& dims = shapes.output;
@@ -86,27 +89,43 @@ class LayerNorm final : public Operator {
     const int64_t rows = product(dims) / std::max<int64_t>(1, n);
     const int parts = worth_forking(config_, static_cast<double>(rows * n) * 0.4e-9);
     return {[this, rows, n, parts](const RunContext& c) {
-              split(c.pool, rows, 1, parts, [&](int64_t begin, int64_t end, int) {
-                kernel_.run({c.in<float>(0) + begin * n, end - begin, n, gamma_ ? c.in<float>(1) : nullptr,
-                             beta_ ? c.in<float>(2) : nullptr, epsilon_, c.out<float>() + begin * n});
-              });
+              split(c.pool, rows, 1, parts, [&](int64_t begin, int64_t end, int) { run(c, begin, end, n); });
             },
             0};
   }
 
  private:
   EngineConfig config_;
-  const KernelRow<LayerNormArgs>& kernel_;
+  const KernelRow<NormArgs>& kernel_;
   int64_t axes_;
   bool gamma_, beta_;
   float epsilon_;
+  std::optional<Quant> quant_;  // of a uint8 output
+
+  void run(const RunContext& c, int64_t begin, int64_t end, int64_t n) const {
+    NormArgs args{};
+    args.x = c.in<float>(0) + begin * n;
+    args.rows = end - begin;
+    args.n = n;
+    args.gamma = gamma_ ? c.in<float>(1) : nullptr;
+    args.beta = beta_ ? c.in<float>(2) : nullptr;
+    args.epsilon = epsilon_;
+    if (quant_) {
+      args.out_u8 = c.out<uint8_t>() + begin * n;
+      args.inverse_scale = 1 / quant_->scale;
+      args.zero_point = static_cast<float>(quant_->zero_point);
+    } else {
+      args.out = c.out<float>() + begin * n;
+    }
+    kernel_.run(args);
+  }
 };
 
 }  // namespace
 
 OperatorPtr make_normalize(const Graph& g, const Node& node, const EngineConfig& config) {
   if (node.op == "softmax") return std::make_unique<Softmax>(node, g.value(node.output).shape.size(), config);
-  if (node.op == "layer_norm") return std::make_unique<LayerNorm>(node, config);
+  if (is_norm(node.op)) return std::make_unique<Norm>(g, node, config);
   return nullptr;
 }
 

@@ -21,8 +21,8 @@ class NodeReport:
     Attributes:
         name: the module path it came from.   op: the graph's op.
         precision: "int8" (a layer or attention on int8 products, an embedding on an int8 table), "float16" or
-            "bfloat16" (on such weights, computed in float32), "uint8" (on the bytes between int8 layers), else the
-            dtype of its output.
+            "bfloat16" (on such weights, computed in float32), "uint8" (on the bytes between int8 layers, or made for
+            them), else the dtype of its output.
         why: why it has this precision, where there is something to say: how much faster it is so, that it was left
             alone, kept by mixed precision, or that its table has a scale per row; else "".
         weight_sqnr_db: of the weights; None for a node without int8 or 16-bit weights.

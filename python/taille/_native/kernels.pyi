@@ -82,8 +82,20 @@ def layer_norm(
     gamma: NDArray[float32] | None = None,
     beta: NDArray[float32] | None = None,
     epsilon: float = ...,
-    out: NDArray[float32] | None = None,
-) -> NDArray[float32]: ...
+    inverse_scale: float | None = None,
+    zero_point: float = ...,
+    out: NDArray[Any] | None = None,
+) -> NDArray[Any]: ...
+def rms_norm(
+    x: NDArray[float32],
+    *,
+    variant: str,
+    gamma: NDArray[float32] | None = None,
+    epsilon: float = ...,
+    inverse_scale: float | None = None,
+    zero_point: float = ...,
+    out: NDArray[Any] | None = None,
+) -> NDArray[Any]: ...
 def mean_rows(
     x: NDArray[float32], divisor: float, *, variant: str, out: NDArray[float32] | None = None
 ) -> NDArray[float32]: ...

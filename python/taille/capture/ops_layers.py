@@ -242,14 +242,9 @@ def layer_norm(b: Builder, c: Call) -> int:
 
 @op("aten.rms_norm.default")
 def rms_norm(b: Builder, c: Call) -> int:
-    x, rank, count = b.value(c["input"]), fake(c["input"]).dim(), len(c["normalized_shape"])
     epsilon = torch.finfo(torch.float32).eps if c["eps"] is None else float(c["eps"])
-    square = b.emit("mul", [x, x], suffix="square")
-    average = b.emit("mean", [square], {"axes": list(range(rank - count, rank)), "keepdim": True}, "mean")
-    inverse = b.emit("rsqrt", [b.emit("add", [average, b.value(epsilon)], suffix="add")], suffix="rsqrt")
-    if c["weight"] is None:
-        return b.emit("mul", [x, inverse])
-    return b.emit("mul", [b.emit("mul", [x, inverse], suffix="scale"), b.value(c["weight"])])
+    inputs = [b.value(c["input"]), b.optional(c["weight"])]
+    return b.emit("rms_norm", inputs, {"axes": len(c["normalized_shape"]), "epsilon": epsilon})
 
 
 @op("aten.embedding.default")

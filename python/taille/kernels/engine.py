@@ -12,19 +12,22 @@ from taille import _native
 from taille.arrays import Array
 from taille.compiled import thread_count
 
-__all__ = ["check_array", "run", "run_op"]
+__all__ = ["Quant", "check_array", "run", "run_op"]
 
+Quant = tuple[float, int]  # scale, zero point
 Described = tuple[str, str, tuple[int | str, ...]]  # name, dtype, shape
 Attributes = tuple[tuple[str, Any], ...]
 KEPT = 128  # models of single ops; each holds a plan for its last 32 shapes
 
 
 @functools.lru_cache(maxsize=KEPT)
-def model_of(op: str, inputs: tuple[Described, ...], attributes: Attributes, threads: int) -> _native.Model:
+def model_of(
+    op: str, inputs: tuple[Described, ...], attributes: Attributes, threads: int, quant: Quant | None
+) -> _native.Model:
     """A model of one node, whose inputs are all given at run time."""
     graph = _native.Graph()
     ids = [graph.add_input(name, dtype, list(shape)) for name, dtype, shape in inputs]
-    graph.add_output("out", graph.add_node(op, ids, dict(attributes), op))
+    graph.add_output("out", graph.add_node(op, ids, dict(attributes), op, quant=quant))
     return _native.Model(graph, threads)
 
 
@@ -35,6 +38,7 @@ def run_op(
     attributes: Mapping[str, Any],
     threads: int | None,
     out: Array | None,
+    quant: Quant | None = None,
 ) -> Array:
     """Run one op.
 
@@ -45,12 +49,13 @@ def run_op(
         attributes: of the node.
         threads: how many; None: all that are granted.
         out: where the result goes; None: a new array.
+        quant: scale and zero point of a uint8 output.
     """
     described = tuple(
         (name, check_array(name, array).dtype.name, tuple(shape))
         for (name, array), shape in zip(arrays.items(), shapes, strict=True)
     )
-    return run(model_of(op, described, tuple(attributes.items()), thread_count(threads, 1)), arrays, out)
+    return run(model_of(op, described, tuple(attributes.items()), thread_count(threads, 1), quant), arrays, out)
 
 
 def run(model: _native.Model, arrays: Mapping[str, Array], out: Array | None) -> Array:

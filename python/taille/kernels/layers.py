@@ -11,11 +11,10 @@ import numpy as np
 from taille import _native
 from taille.arrays import Array
 from taille.compiled import thread_count
-from taille.kernels.engine import check_array, run
+from taille.kernels.engine import Quant, check_array, run
 
 __all__ = ["PackedWeights", "conv2d", "depthwise", "gemm_f32", "gemm_s8", "pack_filter", "pack_weights"]
 
-Quant = tuple[float, int]  # scale, zero point
 Pair = int | Sequence[int]
 HALVES = ("float16", "bfloat16")
 

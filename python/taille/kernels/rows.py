@@ -1,16 +1,17 @@
-"""Kernels that look at one row or one element at a time: normalisation, attention, activations; all float32."""
+"""Kernels that look at one row or one element at a time: normalisation, attention, activations; all read float32."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from taille.arrays import Array
-from taille.kernels.engine import check_array, run_op
+from taille.kernels.engine import Quant, check_array, run_op
 
 __all__ = [
-    "attention", "erf", "exp", "gelu", "hardsigmoid", "hardswish", "layer_norm", "relu", "sigmoid", "silu", "softmax",
-    "tanh",
+    "attention", "erf", "exp", "gelu", "hardsigmoid", "hardswish", "layer_norm", "relu", "rms_norm", "sigmoid", "silu",
+    "softmax", "tanh",
 ]  # fmt: skip
 
 
@@ -28,6 +29,7 @@ def layer_norm(
     beta: Array | None = None,
     *,
     epsilon: float = 1e-5,
+    out_quant: Quant | None = None,
     threads: int | None = 1,
     out: Array | None = None,
 ) -> Array:
@@ -38,20 +40,57 @@ def layer_norm(
         gamma: float32 [n], or None for ones.
         beta: float32 [n], or None for zeros; only with gamma.
         epsilon: added to the variance (that of the population: divided by n).
+        out_quant: (scale, zero point) of a uint8 output, which is `quantize` of the float32 one.
         threads: how many; None: all that are granted.
-        out: float32 like x.
+        out: float32 (uint8 with out_quant) like x.
     """
+    if beta is not None and gamma is None:
+        raise ValueError("beta is given without gamma")
+    return norm("layer_norm", x, {"gamma": gamma, "beta": beta}, epsilon, out_quant, threads, out)
+
+
+def rms_norm(
+    x: Array,
+    gamma: Array | None = None,
+    *,
+    epsilon: float = 1e-5,
+    out_quant: Quant | None = None,
+    threads: int | None = 1,
+    out: Array | None = None,
+) -> Array:
+    """X / sqrt(mean(x^2) + epsilon) * gamma over the last dimension (Zhang and Sennrich 2019, arXiv:1910.07467).
+
+    Args:
+        x: float32 [.., n].
+        gamma: float32 [n], or None for ones.
+        epsilon: added to the mean square.
+        out_quant: (scale, zero point) of a uint8 output, which is `quantize` of the float32 one.
+        threads: how many; None: all that are granted.
+        out: float32 (uint8 with out_quant) like x.
+    """
+    return norm("rms_norm", x, {"gamma": gamma}, epsilon, out_quant, threads, out)
+
+
+def norm(
+    op: str,
+    x: Array,
+    vectors: Mapping[str, Array | None],
+    epsilon: float,
+    out_quant: Quant | None,
+    threads: int | None,
+    out: Array | None,
+) -> Array:
+    """A normalisation over the last dimension, with those of the vectors that are given."""
     check_array("x", x, "float32")
     if x.ndim == 0:
         raise ValueError("x has shape (); wanted at least 1 dimension")
-    if beta is not None and gamma is None:
-        raise ValueError("beta is given without gamma")
     arrays, shapes = {"x": x}, [names(x)]
-    for name, vector in (("gamma", gamma), ("beta", beta)):
+    for name, vector in vectors.items():
         if vector is not None:
             arrays[name] = check_array(name, vector, "float32", 1)
             shapes.append(names(x)[-1:])
-    return run_op("layer_norm", arrays, shapes, {"axes": 1, "epsilon": float(epsilon)}, threads, out)
+    attributes = {"axes": 1, "epsilon": float(epsilon), "dtype": "float32" if out_quant is None else "uint8"}
+    return run_op(op, arrays, shapes, attributes, threads, out, out_quant)
 
 
 def attention(
