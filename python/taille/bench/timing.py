@@ -12,7 +12,7 @@ from taille.bench.subject import Feed
 
 __all__ = ["Times", "measure"]
 
-TURN_SECONDS = 0.005  # quick models run several times in a turn
+TURN_SECONDS = 0.03  # quick models run several times in a turn: clocks and caches need some ms to come back
 MOST_CALLS = 20
 LOOK_SECONDS = 0.012  # longer than a tick of the kernel
 
