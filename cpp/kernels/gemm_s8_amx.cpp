@@ -11,6 +11,7 @@ namespace {
 
 constexpr int64_t kGatherBlock = 96;       // rows; see gemm_s8_scratch_bytes
 constexpr int64_t kFewRows = 4;            // below, the vector kernel waits for the weights no longer than tiles would
+constexpr int64_t kShallow = 24;           // as deep, its sums are done before tiles would be stored and read again
 constexpr int64_t kWeightsInL2 = 1 << 20;  // bytes
 
 // `count` bytes, a multiple of 64.
@@ -79,8 +80,8 @@ int64_t panels_at_once(int64_t depth) {
 }  // namespace
 
 void gemm_s8_amx(const GemmS8Args& g) {
-  if (g.m_end - g.m_begin < kFewRows) return gemm_s8_avx512vnni(g);
   const int64_t depth = g.taps * g.k;
+  if (g.m_end - g.m_begin < kFewRows || depth <= kShallow) return gemm_s8_avx512vnni(g);
   const Steps steps = steps_of(depth);
   const bool gathered = g.offsets || steps.padded() != depth || g.lda % 4096 == 0;
   // Weights in groups that stay in L2 while all rows pass by; of these 32 at a time, which stay in L1 for the whole
