@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+
+import pytest
 from hypothesis import settings
 
 from taille import _native
+from taille.quantization import never_slower
 
 
 def pytest_report_header() -> str:
@@ -16,3 +21,12 @@ def pytest_report_header() -> str:
 # No test asserts a time, and hypothesis's deadline of 200 ms would be one.
 settings.register_profile("taille", deadline=None, print_blob=True)
 settings.load_profile("taille")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_layer_stays_float32_for_its_time() -> Iterator[None]:
+    """What is asserted of a small network in int8 does not hang on the clock; test_never_slower.py undoes this."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(never_slower, "GAIN", math.inf)
+        patch.setattr(never_slower, "ROUNDS", (1, 1))
+        yield

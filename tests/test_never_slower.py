@@ -10,6 +10,13 @@ from taille import _native
 from taille.quantization import never_slower
 
 
+@pytest.fixture(autouse=True)
+def as_users_have_it(monkeypatch) -> None:
+    """Undoes what conftest.py does for all other tests."""
+    monkeypatch.setattr(never_slower, "GAIN", 0.05)
+    monkeypatch.setattr(never_slower, "ROUNDS", (5, 25))
+
+
 class Uneven(nn.Module):
     """A layer for int8, and one whose input is so much larger than its work that the conversion is all that shows."""
 
