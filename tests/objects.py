@@ -31,6 +31,7 @@ NEVER = re.compile(
     r"|v(?!cvtps2ph$|cvtph2ps$)\w+(ph|sh)$"
 )
 MULTIPLY_ADD = re.compile(r"vfn?m(add|sub)\w*ps|vpdp|vpmadd(wd|ubsw)|vpmulld")
+MULTIPLY_ADD_S8 = re.compile(r"vpdp|vpmadd(wd|ubsw)|vpmulld")  # float ones there are the epilogue's
 
 
 @dataclass(frozen=True)
@@ -139,11 +140,12 @@ def innermost_loops(body: list[Instruction]) -> Iterator[list[Instruction]]:
 def spills(file: Path) -> dict[str, list[str]]:
     """Vector registers read from or written to the stack in the innermost loops that multiply and add, by function."""
     out: dict[str, list[str]] = {}
+    multiply_add = MULTIPLY_ADD_S8 if "_s8" in file.name else MULTIPLY_ADD
     for name, body in functions(file).items():
         framed = any(one.mnemonic == "mov" and one.operands == "%rsp,%rbp" for one in body)
         stack = re.compile(r"\(%r[sb]p" if framed else r"\(%rsp")
         for loop in innermost_loops(body):
             on_stack = [one for one in loop if re.search(r"%[yz]mm", one.operands) and stack.search(one.operands)]
-            if on_stack and sum(bool(MULTIPLY_ADD.match(one.mnemonic)) for one in loop) >= 4:
+            if on_stack and sum(bool(multiply_add.match(one.mnemonic)) for one in loop) >= 4:
                 out.setdefault(name, []).extend(f"{one.mnemonic} {one.operands}" for one in on_stack)
     return out

@@ -18,6 +18,7 @@ namespace {
 constexpr int64_t kPanel = 64;
 constexpr int64_t kGatherRows = 96;                // of AMX; the others take 48
 constexpr int64_t kTileBytes = 64;                 // of K
+constexpr int64_t kWidenedBytes = 192 * 1024;      // of rows in a block, which stay in L2
 constexpr int64_t kWorkBytes = (32 + 3) * 64 * 4;  // of AMX: sums, constants
 
 int64_t round_up(int64_t x, int64_t unit) { return (x + unit - 1) / unit * unit; }
@@ -29,9 +30,18 @@ int64_t gemm_s8_packed_bytes(int64_t n, int64_t k_total) {
   return round_up(n, 16) * round_up(k_total, 4) + (kTileBytes - 4) * kPanel;
 }
 
-// Sums, gathered rows, and room for the last vector store to run over.
+int64_t gemm_s8_widened_plane(int64_t k_total) { return round_up(round_up(k_total, 4) + 32, 32); }
+
+int64_t gemm_s8_widened_rows(int64_t k_total) {
+  return std::clamp<int64_t>(kWidenedBytes / (2 * gemm_s8_widened_plane(k_total)), 48, 240);
+}
+
+// Sums, gathered rows, and room for the last vector store to run over; or widened rows, one gathered, 16 columns.
 int64_t gemm_s8_scratch_bytes(int64_t k_total) {
-  return kWorkBytes + kGatherRows * (round_up(k_total, kTileBytes) + 64) + 64;
+  const int64_t gathered = kWorkBytes + kGatherRows * (round_up(k_total, kTileBytes) + 64) + 64;
+  const int64_t widened =
+      (2 * gemm_s8_widened_rows(k_total) + 1) * gemm_s8_widened_plane(k_total) + 32 * round_up(k_total, 4);
+  return std::max(gathered, widened);
 }
 
 bool gemm_s8_bounded(const GemmS8Args& g) {

@@ -57,6 +57,9 @@ int64_t gemm_s8_packed_bytes(int64_t n, int64_t k_total);
 // w: [n][k_total] row-major int8 -> packed
 void gemm_s8_pack(const int8_t* w, int64_t n, int64_t k_total, int8_t* packed);
 int64_t gemm_s8_scratch_bytes(int64_t k_total);
+// Of that scratch, where operands are widened (gemm_s8_widened.h): rows in a block at most, bytes of a plane of a row.
+int64_t gemm_s8_widened_rows(int64_t k_total);
+int64_t gemm_s8_widened_plane(int64_t k_total);
 // Whether every value before the clamp fits an int32, so that clamping may follow rounding and packing. Takes the
 // arguments' n, taps, k, offset, scale, bias and residual_scale; false for NaN.
 bool gemm_s8_bounded(const GemmS8Args& args);

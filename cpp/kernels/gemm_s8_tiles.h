@@ -67,14 +67,23 @@ inline const uint8_t* row_pointer(const Rows& rows, int64_t i, int64_t tap) {
   return offset < 0 ? rows.pad_row : rows.a + offset;
 }
 
-// One group of 4 bytes of every row.
+// One group of 4 bytes of every row. Where there are 16 registers, they keep the fewer of rows and weights.
 template <int MR, int NV>
 [[gnu::always_inline]] inline void step(Sum (&acc)[MR][NV], const uint8_t* const (&p)[MR], int64_t k, const int8_t* b) {
-  Weights w[NV];
-  TAILLE_UNROLL for (int v = 0; v < NV; ++v) w[v] = weights(load_bytes(b + kBytes * v, kBytes));
-  TAILLE_UNROLL for (int r = 0; r < MR; ++r) {
-    const Activations a = activations(broadcast4(p[r] + k));
-    TAILLE_UNROLL for (int v = 0; v < NV; ++v) acc[r][v] = (Sum)dot((I)acc[r][v], a, w[v]);
+  if constexpr (MR >= NV || kBytes > 32) {
+    Weights w[NV];
+    TAILLE_UNROLL for (int v = 0; v < NV; ++v) w[v] = weights(load_bytes(b + kBytes * v, kBytes));
+    TAILLE_UNROLL for (int r = 0; r < MR; ++r) {
+      const Activations a = activations(broadcast4(p[r] + k));
+      TAILLE_UNROLL for (int v = 0; v < NV; ++v) acc[r][v] = (Sum)dot((I)acc[r][v], a, w[v]);
+    }
+  } else {
+    Activations a[MR];
+    TAILLE_UNROLL for (int r = 0; r < MR; ++r) a[r] = activations(broadcast4(p[r] + k));
+    TAILLE_UNROLL for (int v = 0; v < NV; ++v) {
+      const Weights w = weights(load_bytes(b + kBytes * v, kBytes));
+      TAILLE_UNROLL for (int r = 0; r < MR; ++r) acc[r][v] = (Sum)dot((I)acc[r][v], a[r], w);
+    }
   }
 }
 
@@ -123,6 +132,35 @@ template <int MR, int NV>
   }
 }
 
+// From whole sums to the output, as many columns at a time as fill a vector of bytes.
+template <int MR, int NV>
+[[gnu::always_inline]] inline void finish_tile(const Tile& t, const Sum (&acc)[MR][NV]) {
+  constexpr int kFilled = kBytes / kLanes;
+  if constexpr (NV > kFilled) {
+    Sum some[MR][kFilled], rest[MR][NV - kFilled];
+    TAILLE_UNROLL for (int r = 0; r < MR; ++r) {
+      TAILLE_UNROLL for (int v = 0; v < kFilled; ++v) some[r][v] = acc[r][v];
+      TAILLE_UNROLL for (int v = kFilled; v < NV; ++v) rest[r][v - kFilled] = acc[r][v];
+    }
+    finish_tile<MR, kFilled>(t, some);
+    Tile right = t;
+    right.j += kBytes;
+    right.columns -= kBytes;
+    finish_tile<MR, NV - kFilled>(right, rest);
+    return;
+  }
+  F x[MR][NV];
+  TAILLE_UNROLL for (int v = 0; v < NV; ++v) {
+    const F scale = load_f32(t.g.scale + t.j + kLanes * v, t.columns - kLanes * v);
+    const F bias = load_f32(t.g.bias + t.j + kLanes * v, t.columns - kLanes * v);
+    TAILLE_UNROLL for (int r = 0; r < MR; ++r) x[r][v] = fma(to_f32((I)acc[r][v]), scale, bias);
+  }
+  if (t.g.out_f32)
+    store_f32<MR, NV>(t, x);
+  else
+    store_u8<MR, NV>(t, x);
+}
+
 template <int MR, int NV>
 void tile(const Tile& t) {
   // Few sums need more than one set, used by turns, to fill the time that dot waits for the sum before.
@@ -148,19 +186,12 @@ void tile(const Tile& t) {
       for (; k < t.rows.k; k += 4, b += t.b_step) step<MR, NV>(acc[0], p, k, b);
     }
   }
-  F x[MR][NV];
-  TAILLE_UNROLL for (int v = 0; v < NV; ++v) {
-    const F scale = load_f32(t.g.scale + t.j + kLanes * v, t.columns - kLanes * v);
-    const F bias = load_f32(t.g.bias + t.j + kLanes * v, t.columns - kLanes * v);
+  TAILLE_UNROLL for (int s = 1; s < kSets; ++s) {
     TAILLE_UNROLL for (int r = 0; r < MR; ++r) {
-      TAILLE_UNROLL for (int s = 1; s < kSets; ++s) acc[0][r][v] += acc[s][r][v];
-      x[r][v] = fma(to_f32((I)acc[0][r][v]), scale, bias);
+      TAILLE_UNROLL for (int v = 0; v < NV; ++v) acc[0][r][v] += acc[s][r][v];
     }
   }
-  if (t.g.out_f32)
-    store_f32<MR, NV>(t, x);
-  else
-    store_u8<MR, NV>(t, x);
+  finish_tile<MR, NV>(t, acc[0]);
 }
 
 inline Rows gather(const GemmS8Args& g, int64_t begin, int64_t end) {

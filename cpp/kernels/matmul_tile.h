@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <iterator>
 #include <utility>
 
 namespace {
@@ -27,6 +28,12 @@ template <bool Fetch = false, int MR, int NV, class B>
                                                 int64_t ldb, int64_t k, [[maybe_unused]] const char* next = nullptr) {
   for (int64_t p = 0; p < k; ++p, b += ldb) {
     if constexpr (Fetch) __builtin_prefetch(next + kFetchBytes * p, 0, 2);
+    if constexpr (MR == 1) {  // nothing is read twice
+      const V16 x = splat(a[0][p]);
+#pragma GCC unroll 32
+      for (int v = 0; v < NV; ++v) acc[0][v] = fma(x, load(b + 16 * v), acc[0][v]);
+      continue;
+    }
     V16 column[NV];
 #pragma GCC unroll 32
     for (int v = 0; v < NV; ++v) column[v] = load(b + 16 * v);
@@ -56,17 +63,29 @@ inline void tiles(const Body& body, int64_t begin, int64_t end) {
   tiles<NV>(body, begin, end, std::make_integer_sequence<int, kTileRows[NV]>());
 }
 
-// All rows of a panel `vectors` wide, in the widest strips the level has: body.strip = first vector of the strip.
-template <class Body>
-inline void strips(Body body, int64_t vectors, int64_t begin, int64_t end) {
-  for (body.strip = 0; body.strip + kTileVectors <= vectors; body.strip += kTileVectors)
-    tiles<kTileVectors>(body, begin, end);
-  if constexpr (kTileVectors == 4) {
-    const int64_t rest = vectors - body.strip;
+template <int W, class Body>
+inline void strips_of(Body body, int64_t vectors, int64_t begin, int64_t end) {
+  for (body.strip = 0; body.strip + W <= vectors; body.strip += W) tiles<W>(body, begin, end);
+  const int64_t rest = vectors - body.strip;
+  if constexpr (W > 1) {
     if (rest == 1) tiles<1>(body, begin, end);
+  }
+  if constexpr (W > 2) {
     if (rest == 2) tiles<2>(body, begin, end);
     if (rest == 3) tiles<3>(body, begin, end);
   }
+}
+
+// All rows of a panel `vectors` wide, in strips: body.strip = first vector of the strip. Strips are as wide as the
+// level's tiles; wider where the rows are so few that one tile has them all, since a narrow tile of few rows waits for
+// its sums, and reads memory in pieces that the hardware does not foresee.
+template <class Body>
+inline void strips(const Body& body, int64_t vectors, int64_t begin, int64_t end) {
+  if constexpr (kTileVectors < 4 && std::size(kTileRows) > 4) {
+    if (end - begin <= kTileRows[4]) return strips_of<4>(body, vectors, begin, end);
+    if (end - begin <= kTileRows[2]) return strips_of<2>(body, vectors, begin, end);
+  }
+  strips_of<kTileVectors>(body, vectors, begin, end);
 }
 
 }  // namespace

@@ -10,10 +10,10 @@
 namespace {
 
 constexpr int kVectorsLive = 4;  // V16 accumulators that fit in registers beside their operands
-// Tiles of a matrix product: the widest in vectors, and the most rows by width. At least 8 accumulators hide the
-// latency of fma; rows need a general register each.
+// Tiles of a matrix product: the widest of many rows in vectors, and the most rows by width. At least 8 accumulators
+// hide the latency of fma; rows need a general register each.
 constexpr int kTileVectors = 1;
-constexpr int kTileRows[] = {0, 6};
+constexpr int kTileRows[] = {0, 6, 2, 1, 1};
 
 struct V16 {
   __m256 lo, hi;
