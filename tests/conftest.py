@@ -27,6 +27,6 @@ settings.load_profile("taille")
 def no_layer_stays_float32_for_its_time() -> Iterator[None]:
     """What is asserted of a small network in int8 does not hang on the clock; test_never_slower.py undoes this."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(never_slower, "GAIN", math.inf)
+        patch.setattr(never_slower, "SURE", math.inf)
         patch.setattr(never_slower, "ROUNDS", (1, 1))
         yield

@@ -13,7 +13,7 @@ from taille.quantization import never_slower
 @pytest.fixture(autouse=True)
 def as_users_have_it(monkeypatch) -> None:
     """Undoes what conftest.py does for all other tests."""
-    monkeypatch.setattr(never_slower, "GAIN", 0.05)
+    monkeypatch.setattr(never_slower, "SURE", 0.8)
     monkeypatch.setattr(never_slower, "ROUNDS", (5, 25))
 
 

@@ -90,7 +90,7 @@ py::list profile_model(Model& model, const py::dict& given) {
     py::gil_scoped_release nogil;  // raw pointers only; `inputs` and `outputs` hold the arrays
     model.run(*plan, inputs.pointers, outputs.pointers);
     model.run(*plan, inputs.pointers, outputs.pointers,
-              [&](const Step& step, double s, const void*) { seconds[step.node] = s; });
+              [&](const Step& step, double s, const void*) { seconds[step.node] += s; });
   }
   py::list rows;
   const auto infos = model.describe();

@@ -1,5 +1,6 @@
 // Many rows: 6 by 16 columns of widened operands, 12 sums, 2 of weights, the row's pair and a product in 16 registers.
-// One row by 64 columns, two by 32, bytes split in the loop: 8 sums, up to 4 halves of activations, 2 of weights, the mask.
+// One row by 64 columns, two by 32, bytes split in the loop: 8 sums, up to 4 halves of activations, 2 of weights and
+// the mask.
 #include "kernels/avx2_s8.h"
 #include "kernels/avx_s8_split.h"
 #include "kernels/gemm_s8_tiles.h"

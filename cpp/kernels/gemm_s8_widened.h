@@ -81,15 +81,12 @@ void tile_widened(const Tile& t, const Widened& w, const uint8_t* a) {
       TAILLE_UNROLL for (int v = 0; v < NV; ++v) wide[v] = load_bytes(b + kBytes * v, kBytes);
       TAILLE_UNROLL for (int r = 0; r < MR; ++r) {
         const I x = broadcast4(a + r * 2 * w.plane + k);
-        TAILLE_UNROLL for (int v = 0; v < NV; ++v)
-          acc[r][v] = (Sum)add_s32((I)acc[r][v], multiply_add_s16(x, wide[v]));
+        TAILLE_UNROLL for (int v = 0; v < NV; ++v) acc[r][v] = (Sum)add_s32((I)acc[r][v], multiply_add_s16(x, wide[v]));
       }
     }
   }
   Sum sums[MR][NV];
-  TAILLE_UNROLL for (int r = 0; r < MR; ++r) {
-    TAILLE_UNROLL for (int v = 0; v < NV; ++v) sums[r][v] = acc[r][v];
-  }
+  TAILLE_UNROLL for (int r = 0; r < MR; ++r) { TAILLE_UNROLL for (int v = 0; v < NV; ++v) sums[r][v] = acc[r][v]; }
   finish_sums<MR, NV>(t, sums);
 }
 

@@ -29,23 +29,24 @@ struct Memory {
   std::span<void* const> outputs;
   uint8_t* arena;
 
-  const void* read(const Slot& s) const {
+  const void* read(const Slot& s, int64_t sample = 0) const {
     switch (s.kind) {
       case Slot::Kind::none:
         return nullptr;
       case Slot::Kind::constant:
         return graph.values[static_cast<size_t>(s.at)].constant->data.data();
       case Slot::Kind::input:
-        return inputs[static_cast<size_t>(s.at)];
+        return static_cast<const uint8_t*>(inputs[static_cast<size_t>(s.at)]) + sample * s.advance;
       case Slot::Kind::output:
       case Slot::Kind::arena:
-        return write(s);
+        return write(s, sample);
     }
     return nullptr;
   }
-  void* write(const Slot& s) const {
+  void* write(const Slot& s, int64_t sample) const {
     const bool output = s.kind == Slot::Kind::output;
-    return (output ? static_cast<uint8_t*>(outputs[static_cast<size_t>(s.at)]) : arena + s.at) + s.offset;
+    uint8_t* begin = output ? static_cast<uint8_t*>(outputs[static_cast<size_t>(s.at)]) : arena + s.at;
+    return begin + s.offset + sample * s.advance;
   }
 };
 
@@ -158,19 +159,23 @@ void Model::run(const Plan& plan, std::span<const void* const> inputs, std::span
   const FlushDenormals flush;
   const Memory memory{graph_, inputs, outputs, lease.w.arena.data()};
   std::vector<const void*>& pointers = lease.w.pointers;
-  for (const Step& step : plan.steps) {
+  auto run_step = [&](const Step& step, int64_t sample) {
     pointers.clear();
-    for (const Slot& s : step.inputs) pointers.push_back(memory.read(s));
-    void* out = memory.write(step.output);
+    for (const Slot& s : step.inputs) pointers.push_back(memory.read(s, sample));
+    void* out = memory.write(step.output, sample);
     const RunContext context{pool_, pointers, out, memory.arena + plan.scratch_offset};
-    if (!hook) {
-      step.planned.run(context);
-      continue;
-    }
+    if (!hook) return step.planned.run(context);
     const auto start = std::chrono::steady_clock::now();
     step.planned.run(context);
     hook(step, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(), out);
+  };
+  size_t at = 0;
+  for (const SampleLoop& loop : plan.loops) {
+    for (; at < loop.first; ++at) run_step(plan.steps[at], 0);
+    for (int64_t sample = 0; sample < loop.samples; ++sample)
+      for (at = loop.first; at < loop.last; ++at) run_step(plan.steps[at], sample);
   }
+  for (; at < plan.steps.size(); ++at) run_step(plan.steps[at], 0);
   for (const Plan::OutputCopy& copy : plan.copies)
     if (copy.bytes > 0) std::memcpy(outputs[copy.output], memory.read(copy.from), static_cast<size_t>(copy.bytes));
 }

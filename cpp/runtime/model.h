@@ -42,7 +42,8 @@ class Model {
   // The plan of these shapes where it is known, else null. There are as many inputs as the graph has.
   std::shared_ptr<const Plan> known_plan(std::span<const InputArray> inputs);
 
-  // Told after each node: its step, seconds and output, which only a model of whole values may read. May be empty.
+  // Told each time a node has run (once for each sample in a sample loop): its step, seconds and output, which only a
+  // model of whole values may read. May be empty.
   using Hook = std::function<void(const Step& step, double seconds, const void* output)>;
 
   // Inputs and outputs in graph order. Safe from several threads at once; with a plan seen before and no more

@@ -23,8 +23,12 @@ class Planner {
   Plan run(bool whole) {
     evaluate_shapes();
     find_strides();
-    if (!whole) write_into_concats();
+    if (!whole) {
+      loops_ = find_sample_loops(g_, plan_.dims);
+      write_into_concats();
+    }
     find_roots();
+    find_inner();
     place();
     make_steps();
     return std::move(plan_);
@@ -39,6 +43,8 @@ class Planner {
   std::vector<int64_t> offset_;    // of a value in its root's memory, in bytes
   std::vector<int64_t> stride_;    // between rows of a value, in elements
   std::vector<int32_t> last_use_;  // of a root
+  std::vector<SampleLoop> loops_;  // of nodes
+  std::vector<char> inner_;        // of a root: made and read by one sample at a time, in one loop
 
   static size_t at(ValueId v) { return static_cast<size_t>(v); }
   ValueId root(ValueId v) {
@@ -68,6 +74,7 @@ class Planner {
         if (d < 0)
           refuse(static_cast<ValueId>(plan_.dims.size() - 1), "would have shape ", "; the inputs are too small");
     }
+    for (size_t v = 0; v < g_.values.size(); ++v) bytes(static_cast<ValueId>(v));  // from here on, none overflows
   }
 
   void find_strides() {
@@ -92,7 +99,7 @@ class Planner {
   void write_into_concat(size_t n, const std::vector<int32_t>& uses, const std::vector<int32_t>& producers) {
     const Node& node = g_.nodes[n];
     const ValueId out = node.output;
-    if (bytes(out) == 0) return;  // below, no product of sizes overflows
+    if (bytes(out) == 0) return;
     const Dims& dims = plan_.dims[at(out)];
     const size_t axis = axis_of(node, dims.size());
     // Where nothing is repeated before the axis, each input is one piece. Else its rows lie apart, if they are those of
@@ -140,6 +147,55 @@ class Planner {
     last_use_ = std::move(last);
   }
 
+  const SampleLoop* loop_of(size_t node) const {
+    for (const SampleLoop& loop : loops_)
+      if (loop.first <= node && node < loop.last) return &loop;
+    return nullptr;
+  }
+
+  // f(root, loop or null) for every value that a node reads or writes.
+  template <class F>
+  void for_touched(const F& f) {
+    for (size_t n = 0; n < g_.nodes.size(); ++n) {
+      const SampleLoop* loop = loop_of(n);
+      f(root(g_.nodes[n].output), loop);
+      for (ValueId i : g_.nodes[n].inputs)
+        if (i != kNone) f(root(i), loop);
+    }
+  }
+
+  void find_inner() {
+    std::vector<const SampleLoop*> only(g_.values.size(), nullptr);
+    inner_.assign(g_.values.size(), 0);
+    if (loops_.empty()) return;
+    std::vector<char> seen(g_.values.size(), 0);
+    for_touched([&](ValueId r, const SampleLoop* loop) {
+      inner_[at(r)] = loop && (!seen[at(r)] || (inner_[at(r)] && only[at(r)] == loop));
+      only[at(r)] = loop;
+      seen[at(r)] = 1;
+    });
+    for (ValueId v : g_.inputs) inner_[at(root(v))] = 0;
+    for (ValueId v : g_.outputs) inner_[at(root(v))] = 0;
+  }
+
+  // What a loop shares with other nodes is alive from the loop's beginning to its end.
+  void extend(std::vector<int32_t>& first, std::vector<int32_t>& last) {
+    if (loops_.empty()) return;
+    for_touched([&](ValueId r, const SampleLoop* loop) {
+      if (!loop || inner_[at(r)]) return;
+      first[at(r)] = std::min(first[at(r)], static_cast<int32_t>(loop->first));
+      last[at(r)] = std::max(last[at(r)], static_cast<int32_t>(loop->last) - 1);
+    });
+  }
+
+  // Bytes from one sample of a value to the next.
+  int64_t advance(ValueId v, int64_t samples) {
+    if (g_.is_constant(v) || inner_[at(root(v))] || bytes(v) == 0) return 0;
+    const Dims& dims = plan_.dims[at(v)];
+    const int64_t rows = product(std::span(dims).first(dims.size() - 1)) / samples;
+    return rows * stride_[at(v)] * static_cast<int64_t>(size_of(g_.value(v).dtype));
+  }
+
   void place() {
     plan_.slots.resize(g_.values.size());
     for (size_t v = 0; v < g_.values.size(); ++v)
@@ -155,13 +211,15 @@ class Planner {
     }
     std::vector<int32_t> first_use(g_.values.size(), kForever);  // of a root
     for (size_t n = g_.nodes.size(); n-- > 0;) first_use[at(root(g_.nodes[n].output))] = static_cast<int32_t>(n);
+    extend(first_use, last_use_);
     std::vector<Block> blocks;
     std::vector<ValueId> owners;
     for (size_t n = 0; n < g_.nodes.size(); ++n) {
       const ValueId v = g_.nodes[n].output;
       if (root(v) != v || plan_.slots[at(v)].kind != Slot::Kind::none) continue;
       const int32_t first = first_use[at(v)];
-      blocks.push_back({round_up(std::max<int64_t>(1, bytes(v)), kAlign), first,
+      const int64_t size = inner_[at(v)] ? bytes(v) / loop_of(n)->samples : bytes(v);
+      blocks.push_back({round_up(std::max<int64_t>(1, size), kAlign), first,
                         std::max(static_cast<int32_t>(n), last_use_[at(v)]), 0});
       owners.push_back(v);
     }
@@ -177,19 +235,37 @@ class Planner {
   void make_steps() {
     int64_t scratch = 0;
     for (size_t n = 0; n < g_.nodes.size(); ++n) {
-      if (!operators_[n]) continue;
-      const Node& node = g_.nodes[n];
-      NodeShapes shapes{{}, plan_.dims[at(node.output)], stride_[at(node.output)], symbols_};
-      Step step{n, {}, {}, plan_.slots[at(node.output)]};
-      for (ValueId i : node.inputs) {
-        shapes.inputs.push_back(i == kNone ? Dims{} : plan_.dims[at(i)]);
-        step.inputs.push_back(i == kNone ? Slot{} : plan_.slots[at(i)]);
+      const SampleLoop* loop = loop_of(n);
+      if (loop && loop->first == n) plan_.loops.push_back({plan_.steps.size(), 0, loop->samples});
+      if (operators_[n]) {
+        plan_.steps.push_back(make_step(n, loop));
+        scratch = std::max(scratch, plan_.steps.back().planned.scratch_bytes);
       }
-      step.planned = operators_[n]->plan(shapes);
-      scratch = std::max(scratch, step.planned.scratch_bytes);
-      plan_.steps.push_back(std::move(step));
+      if (loop && loop->last == n + 1) plan_.loops.back().last = plan_.steps.size();
     }
     plan_.arena_bytes = plan_.scratch_offset + round_up(scratch, kAlign);
+  }
+
+  Step make_step(size_t n, const SampleLoop* loop) {
+    const Node& node = g_.nodes[n];
+    auto dims_of = [&](ValueId v) {
+      Dims dims = v == kNone ? Dims{} : plan_.dims[at(v)];
+      if (loop && v != kNone && !g_.is_constant(v)) dims[0] /= loop->samples;
+      return dims;
+    };
+    auto slot_of = [&](ValueId v) {
+      Slot slot = v == kNone ? Slot{} : plan_.slots[at(v)];
+      if (loop && v != kNone) slot.advance = advance(v, loop->samples);
+      return slot;
+    };
+    NodeShapes shapes{{}, dims_of(node.output), stride_[at(node.output)], symbols_};
+    Step step{n, {}, {}, slot_of(node.output)};
+    for (ValueId i : node.inputs) {
+      shapes.inputs.push_back(dims_of(i));
+      step.inputs.push_back(slot_of(i));
+    }
+    step.planned = operators_[n]->plan(shapes);
+    return step;
   }
 };
 

@@ -3,6 +3,9 @@
 //
 // A value that only a concat reads is written where it ends up, in the concat's output, its rows as far apart as those
 // of that output, if its producer can do so (Operator::strided_output). The concat then has nothing to copy.
+//
+// Some runs of steps take a batch sample by sample (sample_loops.h). What lives only between them has the size of a
+// sample.
 #pragma once
 
 #include <memory>
@@ -10,6 +13,7 @@
 
 #include "graph/graph.h"
 #include "runtime/operator.h"
+#include "runtime/sample_loops.h"
 
 namespace taille {
 
@@ -17,8 +21,9 @@ namespace taille {
 struct Slot {
   enum class Kind : uint8_t { none, constant, input, output, arena };
   Kind kind = Kind::none;
-  int64_t at = 0;      // index of the value (constant), of the graph input or output, or arena offset in bytes
-  int64_t offset = 0;  // bytes from there on, within a concat's output
+  int64_t at = 0;       // index of the value (constant), of the graph input or output, or arena offset in bytes
+  int64_t offset = 0;   // bytes from there on, within a concat's output
+  int64_t advance = 0;  // bytes from one sample to the next, for a step of a sample loop
 };
 
 struct Step {
@@ -32,8 +37,9 @@ struct Plan {
   std::vector<Dims> dims;   // of every value
   std::vector<Slot> slots;  // of every value
   std::vector<Step> steps;
-  int64_t arena_bytes = 0;     // buffers and scratch
-  int64_t scratch_offset = 0;  // scratch is the arena's tail
+  std::vector<SampleLoop> loops;  // of steps
+  int64_t arena_bytes = 0;        // buffers and scratch
+  int64_t scratch_offset = 0;     // scratch is the arena's tail
   // Graph outputs that are inputs, constants or earlier outputs under another name: copied at the end.
   struct OutputCopy {
     Slot from;

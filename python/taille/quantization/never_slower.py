@@ -65,20 +65,22 @@ def time_layers(
     timing = Timing()
     unsure = []
     for name in layers:
-        ratio = float_seconds[name] / int8_seconds[name]
+        ratio = float_seconds[name] / max(int8_seconds[name], 1e-9)  # a clock may not tick
         timing.why[name] = f"{ratio:.1f} times as fast as float32, conversions included"
         if int8_seconds[name] > SURE * float_seconds[name]:
             unsure.append(name)
-    groups = trials(base, unsure)
+    # Conversions that a trial brings cost more than nothing, so it cannot save more than this; most are not worth it.
+    groups = [g for g in trials(base, unsure) if sum(int8_seconds[n] - float_seconds[n] for n in g) > LEAST]
     for number, group in enumerate(groups):
         if progress is not None:
             progress("timing layers", number + 1, len(groups) + 1)
         if not set(group).isdisjoint(timing.kept):
             continue
-        now, other = measure([quantize(timing.kept), quantize([*timing.kept, *group])], sample)
+        now, other = measure([base, quantize([*timing.kept, *group])], sample)
         saved, changed = gain(now, other)
         if saved > max(LEAST, GAIN * changed):
             timing.kept += group
+            base = quantize(timing.kept)
             of = "" if len(group) == 1 else f" by it and {len(group) - 1} beside it"
             for name in group:
                 timing.why[name] = f"float32 is faster: {saved * 1e6:.1f} of {changed * 1e6:.1f} us saved{of}"
@@ -97,8 +99,7 @@ def measure(graphs: Sequence[_native.Graph], sample: Arrays) -> list[dict[Key, f
     rounds: list[list[list[float]]] = [[] for _ in graphs]
     start = perf_counter()
     while len(rounds[0]) < ROUNDS[0] or (len(rounds[0]) < ROUNDS[1] and perf_counter() - start < PATIENCE):
-        for model, times in zip(models, rounds, strict=True):
-            model.run(sample)  # what the other one left in the caches is not its neighbour's
+        for model, times in zip(models, rounds, strict=True):  # profile() warms up, so caches are each one's own
             times.append([float(row["seconds"]) for row in model.profile(sample)])
     found = []
     for graph, model, times in zip(graphs, models, rounds, strict=True):
