@@ -77,6 +77,8 @@ void run_network_errors(NetworkErrors& errors, const py::dict& given) {
 void bind_quantization(py::module_& m) {
   m.def("smooth", &smooth_graph, py::arg("graph"), py::arg("maxima"), py::arg("alpha"),
         "SmoothQuant: the float32 graph with factors folded into weights, and a row per site.");
+  py::class_<QuantizedWeights>(m, "QuantizedWeights", "What `quantize` made of weights, for its next calls.")
+      .def(py::init<>());
   m.def("quantize_weight", &quantized_weight, py::arg("weight"), py::arg("clipping"),
         "int8 values, a scale per channel (the first dimension), and the SQNR in dB.");
   m.def(

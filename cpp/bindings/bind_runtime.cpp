@@ -28,10 +28,11 @@ py::list pass_list() {
 }
 
 py::tuple quantize_graph(const Graph& graph, const std::map<std::string, std::pair<float, float>>& given,
-                         const std::vector<std::string>& ignored, const std::string& clipping) {
+                         const std::vector<std::string>& ignored, const std::string& clipping,
+                         QuantizedWeights* known) {
   Ranges ranges;
   for (const auto& [name, range] : given) ranges[name] = {range.first, range.second};
-  const QuantizeOptions options{{ignored.begin(), ignored.end()}, clipping_from_name(clipping)};
+  const QuantizeOptions options{{ignored.begin(), ignored.end()}, clipping_from_name(clipping), known};
   std::vector<QuantizeReport> report;
   Graph out;
   {
@@ -142,8 +143,8 @@ void bind_runtime(py::module_& m) {
         "All passes: (optimised graph, its text after the named pass or '').");
   m.def("passes", &pass_list, "(name, what it does) of each pass, in order.");
   m.def("quantize", &quantize_graph, py::arg("graph"), py::arg("ranges"),
-        py::arg("ignore") = std::vector<std::string>(), py::arg("weight_clipping") = "none",
-        "The int8 graph and a report row per layer.");
+        py::arg("ignore") = std::vector<std::string>(), py::arg("weight_clipping") = "none", py::arg("known") = nullptr,
+        "The int8 graph and a report row per layer. known: what earlier calls made of weights; used, and added to.");
 
   py::class_<Calibrator>(m, "Calibrator", "Streaming statistics of every float tensor of an optimised graph.")
       .def(py::init([](const Graph& g, int threads, const std::string& isa) {

@@ -235,7 +235,9 @@ class Quantizer {
   const Int8Weight& weight_of(ValueId old) {
     const auto [it, absent] = weights_.try_emplace(old);
     if (absent) {
-      const QuantizedWeight q = quantize_weight(*value(old).constant, options_.clipping);
+      const TensorPtr& w = value(old).constant;
+      const QuantizedWeight q =
+          options_.known ? options_.known->of(w, options_.clipping) : quantize_weight(*w, options_.clipping);
       const std::string& name = value(old).name;
       it->second = {r_.constant(name + ".int8", q.values), r_.constant(name + ".scale", q.scale), q.sqnr_db};
     }

@@ -26,6 +26,7 @@ using Ranges = std::map<std::string, Range, std::less<>>;  // by value name
 struct QuantizeOptions {
   std::set<std::string> ignore;  // names of nodes that stay float32; an unknown name is an error
   WeightClipping clipping = WeightClipping::none;
+  QuantizedWeights* known = nullptr;  // what earlier calls found; this one's is added. May be null
 };
 
 struct QuantizeReport {

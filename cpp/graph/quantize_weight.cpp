@@ -12,10 +12,10 @@ namespace {
 
 constexpr int kLeastPercent = 40;
 
-// Sum of (w - q scale)^2 over a channel. The rounding is an addition that pushes the fraction out of the mantissa
+// Sum of (w - q scale)^2 over a channel, or something above `least` where the sum is that. The rounding is an addition that pushes the fraction out of the mantissa
 // (round half even, |v| < 2^22), and the lanes are independent sums: both so that the compiler can use vectors.
-double squared_error(const float* w, int64_t n, float scale) {
-  constexpr int64_t kLanes = 8;
+double squared_error(const float* w, int64_t n, float scale, double least) {
+  constexpr int64_t kLanes = 8, kStride = 512;  // elements between looks at the sum
   constexpr float kRound = 12582912.0f;  // 1.5 * 2^23
   const float inverse = 1 / scale;
   float lanes[kLanes] = {};
@@ -25,8 +25,16 @@ double squared_error(const float* w, int64_t n, float scale) {
     return d * d;
   };
   int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes)
-    for (int64_t l = 0; l < kLanes; ++l) lanes[l] += error(w[i + l]);
+  const auto total = [&] {
+    double sum = 0;
+    for (float lane : lanes) sum += static_cast<double>(lane);
+    return sum;
+  };
+  while (i + kLanes <= n) {
+    for (const int64_t end = std::min(n - kLanes, i + kStride); i <= end; i += kLanes)
+      for (int64_t l = 0; l < kLanes; ++l) lanes[l] += error(w[i + l]);
+    if (total() > least) return total();  // sums of squares only grow
+  }
   double sum = 0;
   for (; i < n; ++i) sum += static_cast<double>(error(w[i]));
   for (float lane : lanes) sum += static_cast<double>(lane);
@@ -41,10 +49,10 @@ float channel_scale(const float* w, int64_t n, WeightClipping clipping) {
   if (!(whole >= std::numeric_limits<float>::min())) return 1;
   if (clipping == WeightClipping::none) return whole;
   float best = whole;
-  double least = squared_error(w, n, whole);
+  double least = squared_error(w, n, whole, std::numeric_limits<double>::infinity());
   for (int percent = 99; percent >= kLeastPercent; --percent) {
     const float scale = whole * static_cast<float>(percent) / 100;
-    const double error = squared_error(w, n, scale);
+    const double error = squared_error(w, n, scale, least);
     if (error < least) {
       least = error;
       best = scale;
@@ -79,6 +87,12 @@ QuantizedWeight quantize_weight(const Tensor& weight, WeightClipping clipping) {
   }
   q.sqnr_db = noise > 0 ? 10 * std::log10(signal / noise) : std::numeric_limits<double>::infinity();
   return q;
+}
+
+const QuantizedWeight& QuantizedWeights::of(const TensorPtr& weight, WeightClipping clipping) {
+  const auto [it, absent] = known_.try_emplace({weight, clipping});
+  if (absent) it->second = quantize_weight(*weight, clipping);
+  return it->second;
 }
 
 }  // namespace taille

@@ -6,8 +6,10 @@
 // Zero stays zero, so masks survive; a channel of zeros has scale 1.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "graph/graph.h"
 
@@ -26,5 +28,15 @@ struct QuantizedWeight {
 
 // `weight` is f32 with its output channels first.
 QuantizedWeight quantize_weight(const Tensor& weight, WeightClipping clipping);
+
+// Remembers what quantize_weight made of each tensor, and keeps both: a graph is quantised many times where precisions
+// are chosen by trial, and the search for scales takes far longer than all else. For one thread at a time.
+class QuantizedWeights {
+ public:
+  const QuantizedWeight& of(const TensorPtr& weight, WeightClipping clipping);
+
+ private:
+  std::map<std::pair<TensorPtr, WeightClipping>, QuantizedWeight> known_;
+};
 
 }  // namespace taille

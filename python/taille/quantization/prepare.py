@@ -30,6 +30,7 @@ class Prepared:
         options: what the user asked for.
         mean_errors: of each layer's channels if it is int8, where biases are to be corrected. They were measured for
             each layer alone, so they hold whichever layers are int8.
+        weights: those that were quantised before.
     """
 
     exact: _native.Graph
@@ -38,6 +39,7 @@ class Prepared:
     ignored: list[str]
     options: Options
     mean_errors: dict[str, Array]
+    weights: _native.QuantizedWeights
 
     def quantize(
         self, kept: Collection[str] = (), half: Collection[str] = ()
@@ -51,7 +53,7 @@ class Prepared:
         from taille import _native
 
         ignore = sorted({*self.ignored, *kept})
-        graph, layers = _native.quantize(self.exact, self.ranges, ignore, self.options.weight_clipping)
+        graph, layers = _native.quantize(self.exact, self.ranges, ignore, self.options.weight_clipping, self.weights)
         int8 = {row["name"] for row in layers if row["precision"] == "int8"}
         graph = _native.correct_bias(graph, {n: e for n, e in self.mean_errors.items() if n in int8})
         if not half:
@@ -74,7 +76,7 @@ def prepare(graph: _native.Graph, ignored: list[str], options: Options, samples:
         calibrator = _native.Calibrator(graph)
         samples.feed("calibrating smoothed", calibrator.run)
     ranges = calibrator.ranges(options.calibrator, PERCENTILE)
-    work = Prepared(graph, ranges, sites, ignored, options, {})
+    work = Prepared(graph, ranges, sites, ignored, options, {}, _native.QuantizedWeights())
     if not options.bias_correction:
         return work
     errors = _native.LayerErrors(graph, work.quantize()[0])
