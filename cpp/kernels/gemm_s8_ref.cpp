@@ -1,17 +1,10 @@
 #include <algorithm>
-#include <cmath>
 
 #include "kernels/gemm_s8.h"
-#include "kernels/scalar_u8.h"
+#include "kernels/gemm_s8_scalar.h"
 
 namespace taille {
 namespace {
-
-const uint8_t* row_pointer(const GemmS8Args& g, int64_t i, int64_t tap) {
-  if (!g.offsets) return g.a + i * g.lda;
-  const int32_t offset = g.offsets[i * g.taps + tap];
-  return offset < 0 ? g.pad_row : g.a + offset;
-}
 
 // Column j of the packed weights: group p is at [p * step], 4 bytes each.
 struct Column {
@@ -24,19 +17,6 @@ Column column(const GemmS8Args& g, int64_t j) {
   return {g.packed + panel * padded + (j - panel) * 4, width * 4};
 }
 
-void finish(const GemmS8Args& g, int64_t i, int64_t j, int32_t acc) {
-  float v = std::fma(static_cast<float>(wrapping_add(acc, g.offset[j])), g.scale[j], g.bias[j]);
-  const int64_t at = i * g.ldc + j, residual_at = i * g.residual_stride + j;
-  if (g.out_f32) {
-    if (g.residual) v = v + static_cast<const float*>(g.residual)[residual_at];
-    static_cast<float*>(g.out)[at] = clamp(v, g.lo, g.hi);
-    return;
-  }
-  if (g.residual)
-    v = std::fma(static_cast<float>(static_cast<const uint8_t*>(g.residual)[residual_at]), g.residual_scale, v);
-  static_cast<uint8_t*>(g.out)[at] = round_u8(v, g.lo, g.hi);
-}
-
 // The portable kernel widens rows and columns to int16 in scratch, zeros to whole groups included: compilers turn an
 // int16 dot product into vector instructions on every CPU (pmaddwd, smlal), but not one of mixed bytes.
 constexpr int64_t kRows = 16;  // kRows + 4 columns take 40 of the 48 bytes of scratch per byte of depth
@@ -44,7 +24,7 @@ constexpr int64_t kColumns = 4;
 
 void widen_row(const GemmS8Args& g, int64_t i, int64_t depth, int16_t* row) {
   int16_t* end = row;
-  for (int64_t tap = 0; tap < g.taps; ++tap) end = std::copy_n(row_pointer(g, i, tap), g.k, end);
+  for (int64_t tap = 0; tap < g.taps; ++tap) end = std::copy_n(gemm_s8_row(g, i, tap), g.k, end);
   std::fill(end, row + depth, int16_t{0});
 }
 
@@ -83,7 +63,7 @@ void gemm_s8_portable(const GemmS8Args& g) {
       for (int64_t i = begin; i < end; ++i) {
         int32_t sums[kColumns];
         dot_columns(rows + (i - begin) * depth, columns, depth, sums);
-        for (int64_t c = 0; c < std::min(kColumns, g.n_end - j); ++c) finish(g, i, j + c, sums[c]);
+        for (int64_t c = 0; c < std::min(kColumns, g.n_end - j); ++c) gemm_s8_finish(g, i, j + c, sums[c]);
       }
     }
   }
@@ -95,13 +75,13 @@ void gemm_s8_reference(const GemmS8Args& g) {
       const Column w = column(g, j);
       int32_t acc = 0;
       for (int64_t tap = 0; tap < g.taps; ++tap) {
-        const uint8_t* a = row_pointer(g, i, tap);
+        const uint8_t* a = gemm_s8_row(g, i, tap);
         for (int64_t p = 0; p < g.k; ++p) {
           const int64_t at = tap * g.k + p;
           acc += a[p] * w.w[at / 4 * w.step + at % 4];
         }
       }
-      finish(g, i, j, acc);
+      gemm_s8_finish(g, i, j, acc);
     }
   }
 }

@@ -7,6 +7,7 @@
 #include "kernels/elementwise.h"
 #include "kernels/gemm_f32.h"
 #include "kernels/gemm_s8.h"
+#include "kernels/gemm_sparse_s8.h"
 #include "kernels/half.h"
 #include "kernels/movement.h"
 #include "kernels/normalize.h"
@@ -42,6 +43,7 @@ std::vector<KernelListing> list_kernels() {
   append(out, "softmax_u8", softmax_u8_table());
   append(out, "scale_rows", scale_rows_table());
   append(out, "gemm_s8", gemm_s8_table());
+  append(out, "gemm_sparse_s8", gemm_sparse_s8_table());
   append(out, "conv_s8", conv_s8_table());
   append(out, "depthwise_s8", depthwise_s8_table());
   append(out, "pool_max_u8", pool_max_u8_table());

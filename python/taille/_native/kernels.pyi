@@ -142,6 +142,30 @@ def gemm_s8(
     scratch: NDArray[uint8] | None = None,
     repeats: int = 1,
 ) -> NDArray[Any]: ...
+def gemm_sparse_s8_scratch_bytes(n: int, k_total: int) -> int: ...
+def gemm_sparse_s8(
+    a: NDArray[uint8],
+    w: NDArray[int8],
+    offset: NDArray[int32],
+    scale: NDArray[float32],
+    bias: NDArray[float32],
+    *,
+    variant: str,
+    k: int,
+    block_rows: int,
+    offsets: NDArray[int32] | None = None,
+    pad_row: NDArray[uint8] | None = None,
+    residual: NDArray[Any] | None = None,
+    residual_scale: float = 1.0,
+    lo: float = 0.0,
+    hi: float = 255.0,
+    out_f32: bool = False,
+    m_range: tuple[int, int] | None = None,
+    n_range: tuple[int, int] | None = None,
+    out: NDArray[Any] | None = None,
+    scratch: NDArray[uint8] | None = None,
+    repeats: int = 1,
+) -> NDArray[Any]: ...
 def widen(x: NDArray[uint16], dtype: str, *, variant: str, out: NDArray[float32] | None = None) -> NDArray[float32]: ...
 def narrow(x: NDArray[float32], dtype: str, *, variant: str, out: NDArray[uint16] | None = None) -> NDArray[uint16]: ...
 def depthwise_s8_scratch_bytes(kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]) -> int: ...

@@ -1,0 +1,67 @@
+#include "kernels/gemm_sparse_s8.h"
+
+#include <algorithm>
+
+namespace taille {
+
+void gemm_sparse_s8_avx512vnni(const GemmSparseS8Args&);
+void gemm_sparse_s8_avx512(const GemmSparseS8Args&);
+void gemm_sparse_s8_avx2(const GemmSparseS8Args&);
+void gemm_sparse_s8_reference(const GemmSparseS8Args&);
+
+namespace {
+
+constexpr int64_t kTileRows = 64;  // at most, of any level: bytes of scratch for each of K, or 32 rows of 16 bits
+constexpr int kOrder[] = {0, 2, 1, 3};
+
+bool is_zero(const int8_t* w, int64_t k_total, int64_t rows) {
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t p = 0; p < 4; ++p)
+      if (w[r * k_total + p] != 0) return false;
+  return true;
+}
+
+}  // namespace
+
+int64_t gemm_sparse_s8_count(const int8_t* w, int64_t n, int64_t k_total, int64_t block_rows) {
+  int64_t count = 0;
+  for (int64_t j = 0; j < n; j += block_rows)
+    for (int64_t p = 0; p < k_total; p += 4) count += !is_zero(w + j * k_total + p, k_total, block_rows);
+  return count;
+}
+
+void gemm_sparse_s8_pack(const int8_t* w, int64_t n, int64_t k_total, int64_t block_rows, uint32_t* begin,
+                         uint16_t* inputs, int8_t* values) {
+  uint32_t blocks = 0;
+  for (int64_t j = 0; j < n; j += block_rows) {
+    *begin++ = blocks;
+    for (int64_t p = 0; p < k_total; p += 4) {
+      const int8_t* block = w + j * k_total + p;
+      if (is_zero(block, k_total, block_rows)) continue;
+      for (int64_t r = 0; r < block_rows; ++r)
+        for (int from : kOrder) *values++ = block[r * k_total + from];
+      *inputs++ = static_cast<uint16_t>(p / 4);
+      ++blocks;
+    }
+  }
+  *begin = blocks;
+}
+
+// A tile of interleaved rows, or the sums of a row and the row in 16 bits.
+int64_t gemm_sparse_s8_scratch_bytes(int64_t n, int64_t k_total) {
+  return std::max(kTileRows * k_total, 4 * n + 2 * k_total) + 256;
+}
+
+KernelTable<GemmSparseS8Args> gemm_sparse_s8_table() {
+  static constexpr KernelRow<GemmSparseS8Args> rows[] = {
+#if defined(__x86_64__)
+      {"avx512vnni", Isa::avx512vnni, gemm_sparse_s8_avx512vnni},
+      {"avx512", Isa::avx512, gemm_sparse_s8_avx512},
+      {"avx2", Isa::avx2, gemm_sparse_s8_avx2},
+#endif
+      {"reference", Isa::portable, gemm_sparse_s8_reference},
+  };
+  return rows;
+}
+
+}  // namespace taille
