@@ -151,6 +151,21 @@ def rms_norm() -> Any:
     return g
 
 
+def pruned() -> Any:
+    """int8 layers that lost blocks of 4 x 4 and of 2 x 4, all of them, and too few to tell."""
+    g = _native.Graph()
+    y = g.add_input("x", "float32", ["batch", 32])
+    names = []
+    for i, (rows, kept) in enumerate([(4, 4), (2, 5), (1, 0), (4, 15)]):
+        weight = ramp(32, 32) + np.float32(0.01)
+        block = np.arange(32 // rows)[:, None] * 8 + np.arange(8)[None]
+        mask = np.repeat(np.repeat(block * 7 % 16 < kept, rows, 0), 4, 1)
+        y = g.add_node("linear", [y, g.add_constant(f"w{i}", weight * mask)], {}, f"fc{i}")
+        names.append(f"fc{i}")
+    g.add_output("y", y)
+    return _native.quantize(g, dict.fromkeys(["x", *names], (-4.0, 6.0)))[0]
+
+
 def everything() -> Any:
     """Every type of attribute and of constant, symbols, absent inputs, empty tensors, names from everywhere."""
     g = _native.Graph()

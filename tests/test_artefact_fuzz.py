@@ -32,6 +32,7 @@ from artefact_files import (
     int8_table,
     mlp,
     node,
+    pruned,
     take_apart,
     with_header,
 )
@@ -41,7 +42,8 @@ from taille.errors import ArtefactError
 
 SANITIZED = "libasan" in os.environ.get("LD_PRELOAD", "")
 FILES = [
-    _native.serialize(make(), "{}") for make in (mlp, int8_conv, everything, float16, bfloat16, int8_table, byte_norm)
+    _native.serialize(make(), "{}")
+    for make in (mlp, int8_conv, everything, float16, bfloat16, int8_table, byte_norm, pruned)
 ]
 PARTS = [take_apart(blob) for blob in FILES]
 many = settings(max_examples=400, deadline=None)

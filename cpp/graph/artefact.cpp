@@ -1,6 +1,6 @@
-// The artefact's format, versions 1 to 4. A graph with an rms_norm, or a layer_norm that writes uint8, is version 4,
-// else one with an embedding on an int8 table version 3, else one with a float16 or bfloat16 value version 2, any other
-// version 1.
+// The artefact's format, versions 1 to 5. A graph with a constant stored in blocks is version 5, else one with an
+// rms_norm, or a layer_norm that writes uint8, version 4, else one with an embedding on an int8 table version 3, else
+// one with a float16 or bfloat16 value version 2, any other version 1.
 //
 // FILE    8 bytes    length n of the header, little-endian
 //         n bytes    the header: a JSON object, padded with spaces so that 8 + n is a multiple of 64
@@ -14,9 +14,13 @@
 // GRAPH   {"values": [VALUE..], "nodes": [NODE..], "inputs": [ID..], "outputs": [ID..], "output_names": [STRING..],
 //          "output_structure": "single" | "tuple" | "dict"}                          no other members, here or below
 //   VALUE {"name": STRING, "dtype": "float32" | "uint8" | "int8" | "int32" | "int64" | "bool" | "float16" | "bfloat16",
-//          "shape": DIMS, "quant": [SCALE, ZERO], "constant": true}
+//          "shape": DIMS, "quant": [SCALE, ZERO], "constant": true, "blocks": ROWS}
 //         quant only for uint8, absent where there is none; SCALE a float32 > 0, ZERO in 0 .. 255.
-//         constant only where it is one: then the tensor of this name has this dtype and shape.
+//         constant only where it is one: then the tensor of this name has this dtype and shape; or, with blocks (1, 2
+//         or 4; int8 alone), it is U8 [bytes] and holds the blocks of ROWS outputs (dimension 0) x 4 inputs (the other
+//         dimensions, flattened) that are not all zero: first a map, bit i % 8 of byte i / 8 for block i, blocks row by
+//         row, zeros up to a whole byte; then ROWS x 4 bytes of each block that is there. The writer takes the ROWS of
+//         fewest bytes, the larger of equals, if these are below 90 % of the plain ones.
 //   NODE  {"op": STRING, "name": STRING, "source": STRING, "inputs": [ID..], "output": ID, "attrs": {KEY: ATTR..}}
 //         source and attrs are absent where empty. What each op takes is in ops.h; an attribute that
 //         is absent has its default there, and the writer leaves out all that have.
@@ -120,7 +124,8 @@ size_t checked_bytes(DType type, const std::vector<int64_t>& dims) {
   return static_cast<size_t>(bytes);
 }
 
-int64_t format_of(const Graph& graph) {
+int64_t format_of(const Graph& graph, bool blocks) {
+  if (blocks) return 5;
   const auto new_norm = [&](const Node& n) {
     return n.op == "rms_norm" || (n.op == "layer_norm" && graph.value(n.output).dtype == DType::u8);
   };
@@ -175,15 +180,13 @@ void check_storable(const Graph& graph) {
 }  // namespace artefact
 
 std::string serialize(const Graph& graph, const std::string& metadata) {
-  const std::vector<ValueId> order = artefact::tensor_order(graph);
-  std::string out = artefact::file_head(graph, order, metadata);
+  const std::vector<artefact::StoredTensor> stored = artefact::stored_tensors(graph);
+  std::string out = artefact::file_head(graph, stored, metadata);
   size_t total = out.size();
-  for (ValueId id : order) total += graph.value(id).constant->data.size();
+  for (const auto& s : stored) total += s.tensor->data.size();
   out.reserve(total);
-  for (ValueId id : order) {
-    const Buffer& data = graph.value(id).constant->data;
-    if (data.size() > 0) out.append(data.data<char>(), data.size());
-  }
+  for (const auto& s : stored)
+    if (s.tensor->data.size() > 0) out.append(s.tensor->data.data<char>(), s.tensor->data.size());
   return out;
 }
 

@@ -186,32 +186,34 @@ Artefact read_checked(uint64_t size, const ReadBytes& read) {
   }
   check(hex8(crc) == header.checksum, "damaged: its checksum is ", hex8(crc), ", the file says ",
         printable(header.checksum));
-  Graph graph = graph_from_json(header.graph, std::move(tensors));
+  bool blocks = false;
+  Graph graph = graph_from_json(header.graph, std::move(tensors), blocks);
   check_storable(graph);
   for (Node& node : graph.nodes) infer(graph, node);  // fills in what the file leaves at its default
   graph.validate();
   // Neither format nor table is under the checksum; they must be the ones that the graph determines.
-  check(header.format == format_of(graph), "damaged: it says format version ", header.format, ", its graph is version ",
-        format_of(graph));
+  const int64_t format = format_of(graph, blocks);
+  check(header.format == format, "damaged: it says format version ", header.format, ", its graph is version ", format);
   int64_t at = 0;
-  std::map<std::string_view, int64_t> begins;
-  for (const Entry& e : header.entries) begins[e.name] = e.begin;
+  std::map<std::string_view, const Entry*> entries;
+  for (const Entry& e : header.entries) entries[e.name] = &e;
   for (ValueId id : tensor_order(graph)) {
-    const Value& v = graph.value(id);
-    check(begins[v.name] == at, "the tensor '", printable(v.name), "' is not where the graph wants it");
-    at += static_cast<int64_t>(v.constant->data.size());
+    const Entry& e = *entries.at(graph.value(id).name);  // the graph took a tensor of this name
+    check(e.begin == at, "the tensor '", printable(e.name), "' is not where the graph wants it");
+    at = e.end;
   }
   return {std::move(graph), std::move(header.metadata)};
 }
 
 }  // namespace
 
-std::string file_head(const Graph& graph, const std::vector<ValueId>& order, const std::string& metadata) {
+std::string file_head(const Graph& graph, const std::vector<StoredTensor>& stored, const std::string& metadata) {
   check_storable(graph);
   graph.validate();
-  const std::string text = graph_to_json(graph);
+  const std::string text = graph_to_json(graph, stored);
   uint32_t crc = crc32c(bytes_of(text));
-  for (ValueId id : order) crc = crc32c(bytes_of(*graph.value(id).constant), crc);
+  for (const StoredTensor& s : stored) crc = crc32c(bytes_of(*s.tensor), crc);
+  const bool blocks = std::ranges::any_of(stored, [](const StoredTensor& s) { return s.block_rows > 0; });
 
   JsonWriter out;
   const auto entry = [&](std::string_view key, std::string_view value) {
@@ -221,15 +223,15 @@ std::string file_head(const Graph& graph, const std::vector<ValueId>& order, con
   out.begin_object();
   out.key(kMetadata);
   out.begin_object();
-  entry(kFormatKey, std::to_string(format_of(graph)));
+  entry(kFormatKey, std::to_string(format_of(graph, blocks)));
   entry(kGraphKey, text);
   entry(kChecksumKey, hex8(crc));
   if (!metadata.empty()) entry(kOwnKey, metadata);
   out.end_object();
   int64_t at = 0;
-  for (ValueId id : order) {
-    const Tensor& tensor = *graph.value(id).constant;
-    out.key(graph.value(id).name);
+  for (const StoredTensor& s : stored) {
+    const Tensor& tensor = *s.tensor;
+    out.key(graph.value(s.id).name);
     out.begin_object();
     entry("dtype", stored_name(tensor.dtype));
     out.key("shape");

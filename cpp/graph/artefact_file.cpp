@@ -105,16 +105,16 @@ void sync_directory(const std::string& path) {
 }  // namespace
 
 int64_t save_artefact(const std::string& path, const Graph& graph, const std::string& metadata) {
-  const std::vector<ValueId> order = artefact::tensor_order(graph);
-  const std::string head = artefact::file_head(graph, order, metadata);
+  const std::vector<artefact::StoredTensor> stored = artefact::stored_tensors(graph);
+  const std::string head = artefact::file_head(graph, stored, metadata);
   struct stat existing{};
   if (::stat(path.c_str(), &existing) == 0 && !S_ISREG(existing.st_mode))
     refuse_save(path, "the path is no file", S_ISDIR(existing.st_mode) ? EISDIR : EINVAL);  // rename would replace it
   Beside file(path);
   write_all(file.fd(), head.data(), head.size(), path);
   auto total = static_cast<int64_t>(head.size());
-  for (ValueId id : order) {
-    const Buffer& data = graph.value(id).constant->data;
+  for (const auto& s : stored) {
+    const Buffer& data = s.tensor->data;
     write_all(file.fd(), data.data<char>(), data.size(), path);
     total += static_cast<int64_t>(data.size());
   }

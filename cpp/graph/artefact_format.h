@@ -13,7 +13,7 @@
 
 namespace taille::artefact {
 
-inline constexpr int64_t kFormat = 4;                    // the newest that is read
+inline constexpr int64_t kFormat = 5;                    // the newest that is read
 inline constexpr size_t kAlignment = 64;                 // of the data section in the file
 inline constexpr size_t kMaxHeader = size_t{64} << 20;   // safetensors itself stops at 100 MB
 inline constexpr size_t kMaxValues = size_t{1} << 18;    // a hundred times the largest model we know of
@@ -27,23 +27,39 @@ std::string_view stored_name(DType type);                            // "F32"
 DType dtype_from_stored(std::string_view name);                      // throws std::invalid_argument
 size_t checked_bytes(DType type, const std::vector<int64_t>& dims);  // throws std::invalid_argument
 
-// The oldest format that can hold the graph; that is the one it is written in.
-int64_t format_of(const Graph& graph);
+// The oldest format that can hold the graph; that is the one it is written in. blocks: some constant is stored so.
+int64_t format_of(const Graph& graph, bool blocks);
 
 // The constants as they follow each other in the file: wide elements first (so that each is aligned), then by id.
 std::vector<ValueId> tensor_order(const Graph& graph);
+
+// How many outputs the blocks have that an int8 constant is stored in; 0: it is stored whole, as all others are.
+int64_t block_rows_for(const Tensor& tensor);
+TensorPtr pack_blocks(const Tensor& tensor, int64_t rows);  // uint8 [bytes]
+// Throws std::invalid_argument. The result has at most 128 times the bytes of what it is made of.
+TensorPtr unpack_blocks(const Tensor& packed, const std::vector<int64_t>& dims, int64_t rows);
+
+// A constant as it is in the file.
+struct StoredTensor {
+  ValueId id;
+  TensorPtr tensor;
+  int64_t block_rows;  // 0: whole
+};
+// In the order of the file.
+std::vector<StoredTensor> stored_tensors(const Graph& graph);
 
 // What the format asks of a graph beyond Graph::validate; the writer and the loader both call it. Throws
 // std::invalid_argument.
 void check_storable(const Graph& graph);
 
-std::string graph_to_json(const Graph& graph);
+std::string graph_to_json(const Graph& graph, const std::vector<StoredTensor>& stored);
 using TensorsByName = std::map<std::string, TensorPtr, std::less<>>;
 // Takes from `tensors` what the graph names; every one must be taken. Throws std::invalid_argument.
-Graph graph_from_json(std::string_view text, TensorsByName tensors);
+// blocks: set where a constant was stored in blocks.
+Graph graph_from_json(std::string_view text, TensorsByName tensors, bool& blocks);
 
 // Everything before the tensors' data.
-std::string file_head(const Graph& graph, const std::vector<ValueId>& order, const std::string& metadata);
+std::string file_head(const Graph& graph, const std::vector<StoredTensor>& stored, const std::string& metadata);
 
 // The loader proper: `read` gives the file's bytes one after the other and throws ArtefactError where they run out.
 using ReadBytes = std::function<void(std::span<uint8_t>)>;

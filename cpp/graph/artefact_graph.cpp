@@ -70,7 +70,7 @@ struct AttrWriter {
   }
 };
 
-void write_value(JsonWriter& out, const Value& v) {
+void write_value(JsonWriter& out, const Value& v, int64_t block_rows) {
   out.begin_object();
   out.key("name");
   out.string(v.name);
@@ -88,6 +88,10 @@ void write_value(JsonWriter& out, const Value& v) {
   if (v.constant) {
     out.key("constant");
     out.boolean(true);
+  }
+  if (block_rows > 0) {
+    out.key("blocks");
+    out.integer(block_rows);
   }
   out.end_object();
 }
@@ -207,8 +211,23 @@ Attr attr_of(const Json& json, std::string_view what) {
   return list;
 }
 
-Value value_of(const Json& json, const std::string& what, TensorsByName& tensors) {
-  object_of(json, what, {"name", "dtype", "shape", "quant", "constant"});
+// The tensor of a value that is stored in blocks.
+TensorPtr expanded(const Value& v, const Tensor& packed, const Json& rows, const std::string& what) {
+  check(v.dtype == DType::s8, what, " is ", name_of(v.dtype), " and has blocks; only int8 has");
+  std::vector<int64_t> dims;
+  for (const Dim& d : v.shape) {
+    check(d.is_constant(), what, " has blocks and the dimension ", printable(d.text()));
+    dims.push_back(d.constant());
+  }
+  try {
+    return unpack_blocks(packed, dims, want<int64_t>(rows, what + " blocks", "an integer"));
+  } catch (const std::invalid_argument& e) {
+    throw std::invalid_argument(concat("the tensor '", printable(v.name), "' ", e.what()));
+  }
+}
+
+Value value_of(const Json& json, const std::string& what, TensorsByName& tensors, bool& blocks) {
+  object_of(json, what, {"name", "dtype", "shape", "quant", "constant", "blocks"});
   Value v;
   v.name = text_of(member(json, "name", what), what + " name");
   v.dtype = dtype_from_name(text_of(member(json, "dtype", what), what + " dtype"));
@@ -221,11 +240,14 @@ Value value_of(const Json& json, const std::string& what, TensorsByName& tensors
     v.quant = Quant{static_cast<float>(real_of(pair[0], what + " scale")), static_cast<int32_t>(zero)};
   }
   const Json* constant = json.find("constant");
+  const Json* rows = json.find("blocks");
+  check(constant != nullptr || rows == nullptr, what, " has blocks and is no constant");
   if (constant == nullptr) return v;
   check(want<bool>(*constant, what + " constant", "true"), what, " says \"constant\": false; it leaves the member out");
   const auto tensor = tensors.find(v.name);
   check(tensor != tensors.end(), what, ": there is no tensor '", printable(v.name), "'");
-  v.constant = std::move(tensor->second);
+  v.constant = rows == nullptr ? std::move(tensor->second) : expanded(v, *tensor->second, *rows, what);
+  blocks |= rows != nullptr;
   tensors.erase(tensor);
   return v;
 }
@@ -246,12 +268,14 @@ Node node_of(const Json& json, const std::string& what, size_t values) {
 
 }  // namespace
 
-std::string graph_to_json(const Graph& graph) {
+std::string graph_to_json(const Graph& graph, const std::vector<StoredTensor>& stored) {
+  std::vector<int64_t> block_rows(graph.values.size(), 0);
+  for (const StoredTensor& s : stored) block_rows[static_cast<size_t>(s.id)] = s.block_rows;
   JsonWriter out;
   out.begin_object();
   out.key("values");
   out.begin_array();
-  for (const Value& v : graph.values) write_value(out, v);
+  for (size_t v = 0; v < graph.values.size(); ++v) write_value(out, graph.values[v], block_rows[v]);
   out.end_array();
   out.key("nodes");
   out.begin_array();
@@ -271,7 +295,7 @@ std::string graph_to_json(const Graph& graph) {
   return out.text();
 }
 
-Graph graph_from_json(std::string_view text, TensorsByName tensors) {
+Graph graph_from_json(std::string_view text, TensorsByName tensors, bool& blocks) {
   const Json root = parse_json(text);
   const std::string what = "the graph";
   object_of(root, what, {"values", "nodes", "inputs", "outputs", "output_names", "output_structure"});
@@ -281,7 +305,8 @@ Graph graph_from_json(std::string_view text, TensorsByName tensors) {
   check(nodes.size() <= values.size(), "the graph has more nodes than values");
 
   Graph graph;
-  for (const Json& v : values) graph.values.push_back(value_of(v, concat("value ", graph.values.size()), tensors));
+  for (const Json& v : values)
+    graph.values.push_back(value_of(v, concat("value ", graph.values.size()), tensors, blocks));
   check(tensors.empty(), "no value is the tensor '", tensors.empty() ? "" : printable(tensors.begin()->first), "'");
   for (const Json& n : nodes)
     graph.nodes.push_back(node_of(n, concat("node ", graph.nodes.size()), graph.values.size()));

@@ -9,6 +9,7 @@
 #include "kernels/half.h"
 #include "runtime/conv_plan.h"
 #include "runtime/epilogue.h"
+#include "runtime/sparse_weight.h"
 
 namespace taille {
 
@@ -114,13 +115,17 @@ class ConvS8 final : public ConvBase {
                    packed_.data<int8_t>() + i * group_bytes_);
     pad_ = Buffer(static_cast<size_t>(geo_.group_in()));
     std::fill_n(pad_.data<uint8_t>(), geo_.group_in(), epilogue_.pad_byte);
+    if (geo_.groups == 1)
+      sparse_ = SparseWeight::of(w, geo_.out_channels, geo_.taps(), geo_.in_channels, packed_.data<int8_t>(), kernel_,
+                                 config.isa);
   }
 
-  std::string kernel() const override { return kernel_.name; }
+  std::string kernel() const override { return sparse_ ? sparse_->describe() : kernel_.name; }
 
   Planned plan(const NodeShapes& shapes) const override {
     auto plan = plan_conv(node_, geo_, shapes, config_, true);
-    const int64_t scratch = round_up(gemm_s8_scratch_bytes(geo_.taps() * geo_.group_in()), 64);
+    const int64_t dense = gemm_s8_scratch_bytes(geo_.taps() * geo_.group_in());
+    const int64_t scratch = round_up(std::max(dense, sparse_ ? sparse_->scratch_bytes() : 0), 64);
     return {[this, plan, scratch](const RunContext& c) { run(c, *plan, scratch); }, scratch * config_.threads};
   }
 
@@ -128,6 +133,7 @@ class ConvS8 final : public ConvBase {
   const KernelRow<GemmS8Args>& kernel_;
   Int8Epilogue epilogue_;
   Buffer packed_, pad_;
+  std::optional<SparseWeight> sparse_;
   int64_t group_bytes_ = 0;
 
   GemmS8Args shared_args(const ConvPlan& plan) const {
@@ -163,7 +169,10 @@ class ConvS8 final : public ConvBase {
         part.bias = epilogue_.bias.data() + column;
         part.residual = residual_ ? c.in<uint8_t>(3) + (row0 * args.residual_stride + column) * element : nullptr;
         part.out = c.out<uint8_t>() + (row0 * args.ldc + column) * element;
-        kernel_.run(part);
+        if (sparse_ && sparse_->serves(part.m_end - part.m_begin))
+          sparse_->run(part);
+        else
+          kernel_.run(part);
       }
     });
   }

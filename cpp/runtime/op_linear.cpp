@@ -6,6 +6,7 @@
 #include "runtime/epilogue.h"
 #include "runtime/operator.h"
 #include "runtime/partition.h"
+#include "runtime/sparse_weight.h"
 
 namespace taille {
 
@@ -92,15 +93,16 @@ class LinearS8 final : public Operator {
     packed_ = Buffer(static_cast<size_t>(gemm_s8_packed_bytes(n_, k_)));
     gemm_s8_pack(w.as<int8_t>(), n_, k_, packed_.data<int8_t>());
     residual_ = node.has_input(3);
+    sparse_ = SparseWeight::of(w.as<int8_t>(), n_, 1, k_, packed_.data<int8_t>(), kernel_, config.isa);
   }
 
-  std::string kernel() const override { return kernel_.name; }
+  std::string kernel() const override { return sparse_ ? sparse_->describe() : kernel_.name; }
   bool strided_output() const override { return true; }
 
   Planned plan(const NodeShapes& shapes) const override {
     const int64_t m = product(shapes.output) / std::max<int64_t>(1, n_);
     const int parts = worth_forking(config_, product_seconds(config_.isa, true, m, n_, k_));
-    const int64_t scratch = round_up(gemm_s8_scratch_bytes(k_), 64);
+    const int64_t scratch = round_up(std::max(gemm_s8_scratch_bytes(k_), sparse_ ? sparse_->scratch_bytes() : 0), 64);
     const GemmPartition how = partition_gemm(m, n_, m * k_, n_ * k_, parts);
     const int64_t stride = shapes.output_stride;
     return {[this, m, stride, how, scratch](const RunContext& c) { run(c, m, stride, how, scratch); },
@@ -112,6 +114,7 @@ class LinearS8 final : public Operator {
   const KernelRow<GemmS8Args>& kernel_;
   Int8Epilogue epilogue_;
   Buffer packed_;
+  std::optional<SparseWeight> sparse_;
   BackAndForth order_;
   int64_t n_ = 0, k_ = 0;
   bool residual_ = false;
@@ -127,7 +130,8 @@ class LinearS8 final : public Operator {
     args.residual_stride = n_;
     args.out = c.output;
     args.ldc = stride;
-    const bool back = order_.turn(m);
+    const bool sparse = sparse_ && sparse_->serves(m);
+    const bool back = !sparse && order_.turn(m);
     for_parts(c.pool, how, m, n_, [&](const GemmPartition::Part& p, int thread) {
       GemmS8Args part = args;
       part.m_begin = p.m_begin;
@@ -136,7 +140,10 @@ class LinearS8 final : public Operator {
       BackAndForth::for_columns(p, back, [&](int64_t begin, int64_t end) {
         part.n_begin = begin;
         part.n_end = end;
-        kernel_.run(part);
+        if (sparse)
+          sparse_->run(part);
+        else
+          kernel_.run(part);
       });
     });
   }

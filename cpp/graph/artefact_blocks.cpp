@@ -1,0 +1,118 @@
+// int8 constants by the blocks of them that are not zero. artefact.cpp has the specification.
+#include <algorithm>
+#include <cstring>
+
+#include "base/error.h"
+#include "graph/artefact_format.h"
+
+namespace taille::artefact {
+
+namespace {
+
+constexpr int64_t kInputs = 4;           // of a block
+constexpr int64_t kForms[] = {4, 2, 1};  // outputs of a block
+constexpr double kWorthIt = 0.9;         // of the plain bytes, at most
+
+// A tensor as rows of outputs.
+struct Matrix {
+  int64_t n, k;
+  int64_t blocks(int64_t rows) const { return n / rows * (k / kInputs); }
+  int64_t map_bytes(int64_t rows) const { return (blocks(rows) + 7) / 8; }
+};
+
+Matrix matrix_of(const std::vector<int64_t>& dims) {
+  if (dims.size() < 2 || dims[0] == 0) return {0, 0};
+  int64_t k = 1;
+  for (size_t i = 1; i < dims.size(); ++i) k *= dims[i];
+  return {dims[0], k};
+}
+
+bool divides(const Matrix& m, int64_t rows) { return m.n > 0 && m.k > 0 && m.n % rows == 0 && m.k % kInputs == 0; }
+
+// f(index of the block, its first byte) in the order of the file: a row of blocks after the other.
+template <class T, class F>
+void for_blocks(const Matrix& m, int64_t rows, T* data, const F& f) {
+  int64_t index = 0;
+  for (int64_t j = 0; j < m.n; j += rows)
+    for (int64_t p = 0; p < m.k; p += kInputs) f(index++, data + j * m.k + p);
+}
+
+bool is_zero(const Matrix& m, int64_t rows, const uint8_t* block) {
+  constexpr uint8_t kZeros[kInputs] = {};
+  for (int64_t r = 0; r < rows; ++r)
+    if (std::memcmp(block + r * m.k, kZeros, kInputs) != 0) return false;
+  return true;
+}
+
+}  // namespace
+
+int64_t block_rows_for(const Tensor& tensor) {
+  const Matrix m = matrix_of(tensor.dims);
+  if (tensor.dtype != DType::s8) return 0;
+  auto least = static_cast<int64_t>(kWorthIt * static_cast<double>(m.n * m.k));
+  int64_t best = 0;
+  for (const int64_t rows : kForms) {
+    if (!divides(m, rows)) continue;
+    int64_t bytes = m.map_bytes(rows);
+    for_blocks(m, rows, tensor.data.data(),
+               [&](int64_t, const uint8_t* block) { bytes += is_zero(m, rows, block) ? 0 : rows * kInputs; });
+    if (bytes >= least) continue;
+    least = bytes;
+    best = rows;
+  }
+  return best;
+}
+
+TensorPtr pack_blocks(const Tensor& tensor, int64_t rows) {
+  const Matrix m = matrix_of(tensor.dims);
+  std::vector<uint8_t> out(static_cast<size_t>(m.map_bytes(rows)), 0);
+  for_blocks(m, rows, tensor.data.data(), [&](int64_t i, const uint8_t* block) {
+    if (is_zero(m, rows, block)) return;
+    out[static_cast<size_t>(i / 8)] |= static_cast<uint8_t>(1 << i % 8);
+    for (int64_t r = 0; r < rows; ++r) out.insert(out.end(), block + r * m.k, block + r * m.k + kInputs);
+  });
+  auto packed = std::make_shared<Tensor>(DType::u8, std::vector<int64_t>{static_cast<int64_t>(out.size())});
+  std::ranges::copy(out, packed->data.data());
+  return packed;
+}
+
+TensorPtr unpack_blocks(const Tensor& packed, const std::vector<int64_t>& dims, int64_t rows) {
+  check(packed.dtype == DType::u8 && packed.dims.size() == 1, "is not a list of uint8, which blocks are stored as");
+  check(std::ranges::find(kForms, rows) != std::end(kForms), "has blocks of ", rows, " outputs; wanted 1, 2 or 4");
+  checked_bytes(DType::s8, dims);
+  const Matrix m = matrix_of(dims);
+  check(divides(m, rows), "has a shape that blocks of ", rows, " x ", kInputs, " do not divide");
+  const auto bytes = static_cast<int64_t>(packed.data.size());
+  check(bytes >= m.map_bytes(rows), "is shorter than the map of its blocks");  // so its size bounds the memory
+  const uint8_t* map = packed.data.data();
+  int64_t kept = 0;
+  for (int64_t i = 0; i < m.map_bytes(rows); ++i) kept += __builtin_popcount(map[i]);
+  check(m.blocks(rows) % 8 == 0 || map[m.map_bytes(rows) - 1] >> m.blocks(rows) % 8 == 0,
+        "has a map with more blocks than its shape");
+  check(bytes == m.map_bytes(rows) + kept * rows * kInputs, "has ", bytes, " bytes; wanted ",
+        m.map_bytes(rows) + kept * rows * kInputs);
+  auto tensor = std::make_shared<Tensor>(DType::s8, dims);
+  const uint8_t* from = map + m.map_bytes(rows);
+  for_blocks(m, rows, tensor->data.data(), [&](int64_t i, uint8_t* block) {
+    if ((map[i / 8] >> i % 8 & 1) == 0) return;
+    for (int64_t r = 0; r < rows; ++r, from += kInputs) std::memcpy(block + r * m.k, from, kInputs);
+  });
+  // Each tensor has one stored form: whole blocks of zeros are left out, in the form that is smallest.
+  check(block_rows_for(*tensor) == rows, "is not stored in its smallest form");
+  check(std::ranges::equal(std::span(pack_blocks(*tensor, rows)->data.data(), packed.data.size()),
+                           std::span(packed.data.data(), packed.data.size())),
+        "stores a block of zeros");
+  return tensor;
+}
+
+std::vector<StoredTensor> stored_tensors(const Graph& graph) {
+  std::vector<StoredTensor> out;
+  for (ValueId id : tensor_order(graph)) {
+    const TensorPtr& tensor = graph.value(id).constant;
+    const int64_t rows = block_rows_for(*tensor);
+    out.push_back({id, rows == 0 ? tensor : pack_blocks(*tensor, rows), rows});
+  }
+  return out;
+}
+
+}  // namespace taille::artefact

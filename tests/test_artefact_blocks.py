@@ -1,0 +1,142 @@
+"""int8 constants stored by the blocks of them that are not zero."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from artefact_files import File, assert_same, load, mlp, pruned, take_apart
+from taille import _native
+from taille.errors import ArtefactError
+
+
+def weight(n: int, k: int, rows: int, kept: float, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    mask = rng.random((n // rows, k // 4)) < kept
+    return rng.integers(1, 128, (n, k), np.int8) * np.repeat(np.repeat(mask, rows, 0), 4, 1)
+
+
+def graph_with(w: np.ndarray) -> _native.Graph:
+    graph = mlp()
+    graph.add_constant("w", w)
+    return graph
+
+
+def stored(w: np.ndarray) -> tuple[int, int]:
+    """Rows of a block (0: whole) and bytes of the tensor in the file."""
+    parts = take_apart(_native.serialize(graph_with(w)))
+    (value,) = [v for v in parts.graph["values"] if v["name"] == "w"]
+    begin, end = parts.table["w"]["data_offsets"]
+    return value.get("blocks", 0), end - begin
+
+
+@pytest.mark.parametrize("rows", [1, 2, 4])
+@pytest.mark.parametrize("kept", [0.0, 0.1, 0.25, 0.5])
+def test_round_trip_in_the_smallest_form(rows: int, kept: float) -> None:
+    w = weight(64, 96, rows, kept)
+    graph = graph_with(w)
+    assert_same(load(_native.serialize(graph)), graph)
+    form, size = stored(w)
+    assert form == (rows if kept else 4)
+    blocks = w.size // (form * 4)
+    assert size == (blocks + 7) // 8 + 4 * form * int(w.reshape(64 // form, form, 24, 4).any((1, 3)).sum())
+
+
+def test_a_quarter_of_the_blocks_takes_less_than_30_percent_of_the_bytes() -> None:
+    w = weight(256, 256, 4, 0.25)
+    assert stored(w)[1] <= 0.30 * w.size
+
+
+@pytest.mark.parametrize(
+    "w",
+    [
+        weight(64, 96, 1, 0.95),  # the map would cost more
+        weight(64, 96, 4, 0.1)[:, :94],  # no multiple of 4 inputs
+        np.zeros(64, np.int8),
+        np.zeros((0, 8), np.int8),
+        weight(64, 96, 4, 0.1).astype(np.uint8),
+        weight(64, 96, 4, 0.1).astype(np.float32),
+    ],
+    ids=["few zeros", "odd inputs", "a vector", "empty", "uint8", "float32"],
+)
+def test_all_else_is_stored_whole(w: np.ndarray) -> None:
+    assert stored(w) == (0, w.nbytes)
+    assert_same(load(_native.serialize(graph_with(w))), graph_with(w))
+
+
+def test_convolutions_and_layers_together() -> None:
+    graph = pruned()
+    graph.add_constant("conv", weight(8, 72, 4, 0.3).reshape(8, 3, 3, 8))
+    again = load(_native.serialize(graph))
+    assert_same(again, graph)
+    x = {"x": np.random.default_rng(0).standard_normal((3, 32)).astype(np.float32)}
+    np.testing.assert_array_equal(_native.Model(again, 1).run(x)[0], _native.Model(graph, 1).run(x)[0])
+
+
+def set_blocks(value: object) -> Callable[[File], None]:
+    def change(parts: File) -> None:
+        next(v for v in parts.graph["values"] if v["name"] == "w")["blocks"] = value
+
+    return change
+
+
+def set_byte(at: int, value: int) -> Callable[[File], None]:
+    def change(parts: File) -> None:
+        begin = parts.table["w"]["data_offsets"][0]
+        data = bytearray(parts.data)
+        data[begin + at] = value
+        parts.data = bytes(data)
+
+    return change
+
+
+def resize(parts: File) -> None:
+    next(v for v in parts.graph["values"] if v["name"] == "w")["shape"] = [64, 2**40]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (set_blocks(3), "blocks of 3 outputs; wanted 1, 2 or 4"),
+        (set_blocks(0), "blocks of 0 outputs"),
+        (set_blocks(-4), "blocks of -4 outputs"),
+        (set_blocks("4"), "blocks is not an integer"),
+        (set_blocks(2), "wanted"),
+        (set_byte(0, 0xFF), "bytes; wanted"),  # more blocks than there are bytes of
+        (resize, "too large|shorter than the map"),
+    ],
+    ids=["3", "0", "-4", "text", "2", "map", "huge"],
+)
+def test_damage_is_refused(change: Callable[[File], None], message: str) -> None:
+    parts = take_apart(_native.serialize(graph_with(weight(64, 96, 4, 0.1))))
+    change(parts)
+    with pytest.raises(ArtefactError, match=message):
+        load(parts.bytes())
+
+
+def test_a_stored_block_of_zeros_is_refused() -> None:
+    w = weight(64, 96, 4, 0.1)
+    parts = take_apart(_native.serialize(graph_with(w)))
+    begin, end = parts.table["w"]["data_offsets"]
+    data = bytearray(parts.data)
+    data[end - 16 : end] = bytes(16)
+    parts.data = bytes(data)
+    with pytest.raises(ArtefactError, match="a block of zeros"):
+        load(parts.bytes())
+
+
+def test_plain_zeros_of_older_files_still_load() -> None:
+    w = weight(64, 96, 4, 0.1)
+    graph = graph_with(w)
+    parts = take_apart(_native.serialize(graph))
+    value = next(v for v in parts.graph["values"] if v["name"] == "w")
+    del value["blocks"]
+    begin, end = parts.table["w"]["data_offsets"]
+    others = len(parts.data) - end
+    assert others == 0  # w lies last
+    parts.data = parts.data[:begin] + w.tobytes()
+    parts.table["w"] = {"dtype": "I8", "shape": [64, 96], "data_offsets": [begin, begin + w.size]}
+    parts.format = "1"
+    assert_same(load(parts.bytes()), graph)
