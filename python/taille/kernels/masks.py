@@ -5,8 +5,8 @@ arXiv:2306.11695); or `importance`, what it costs to lose the element, such as w
 empirical Fisher matrix. Groups of elements compete by energy, which orders them as the L2 norm of their scores does:
 the sum of (|w| * norm)^2, or of `importance`, which is one already.
 
-Of equal scores the earlier is kept. Scores are float32: products beyond its range are equal to one another, and those
-below 1.2e-38 count as 0, while |w| alone is compared exactly whatever its size.
+Of equal scores the earlier is kept. Scores and energies are float32: where one is computed, what is beyond its range is
+infinite and denormal numbers (below 1.2e-38) are 0; |w| and `importance` of elements are compared exactly as they are.
 """
 
 from __future__ import annotations
