@@ -16,7 +16,7 @@ from taille import kernels
 
 Array = np.ndarray[Any, Any]
 COLUMNS = (*range(1, 35), 48, 63, 64, 65, 100)
-DIGITS = ((0, 11), (11, 10), (21, 10), (0, 1), (3, 5), (30, 1))  # (known, bits)
+BINS = ((20, 11), (10, 10), (0, 10), (8, 11), (30, 1), (23, 5), (0, 1))  # (shift, bits)
 BLOCKS = ((1, 4), (2, 4), (4, 4), (16, 4), (32, 4), (1, 1), (3, 2), (2, 8), (1, 16), (5, 3), (2, 17), (1, 40), (3, 64))
 # Ties, both zeros, denormals and the largest numbers.
 VALUES = (0.0, -0.0, 1e-45, -1e-45, 1.1e-38, 1e-30, 0.5, -0.5, 0.5000001, 1.0, -3.0, 3.4028235e38)
@@ -64,33 +64,28 @@ def products(w: Array, norm: Array) -> Array:
 # ---- Rows of the tables ----
 
 
+def binned(key: Array, low: int, shift: int, bits: int) -> tuple[Array, int]:
+    """What score_bins gives, by numpy."""
+    bins = (key.astype(np.int64) - low) >> shift
+    inside = bins[(bins >= 0) & (bins < 2**bits)]
+    return np.bincount(inside, minlength=2**bits), int((bins >= 2**bits).sum())
+
+
 @pytest.mark.parametrize("with_norm", [False, True])
-@pytest.mark.parametrize(("op", "variant"), variants("score_bins"))
+@pytest.mark.parametrize(("op", "variant"), [*variants("score_bins"), ("score_bins", "reference")])
 def test_score_bins(op: str, variant: str, with_norm: bool) -> None:
     rng = np.random.default_rng(0)
-    for columns, (known, bits) in itertools.product(COLUMNS, DIGITS):
+    for columns, (shift, bits) in itertools.product(COLUMNS, BINS):
         w = guarded(some(rng, 3, columns))
         norm = guarded(norm_of(rng, columns)) if with_norm else None
-        prefix = int(keys(w).ravel()[columns]) >> (31 - known)
-        for elements in (None, (1, 3 * columns), (columns // 2, 2 * columns), (2, 2)):
-            rest: dict[str, Any] = {"norm": norm, "known": known, "prefix": prefix, "bits": bits, "elements": elements}
-            counts = run(op, variant, w, **rest)
-            np.testing.assert_array_equal(counts, run(op, "reference", w, **rest), f"{columns} {known} {elements}")
-
-
-def test_score_bins_reference_counts_every_key() -> None:
-    rng = np.random.default_rng(1)
-    w, norm = some(rng, 20, 50), norm_of(rng, 50)
-    with np.errstate(over="ignore"):
-        scores = w * norm
-    for score, given_norm in ((w, None), (scores, norm)):
-        key = keys(score).ravel()
-        for known, bits in DIGITS:
-            prefix = int(key[7]) >> (31 - known)
-            inside = key[key.astype(np.int64) >> (31 - known) == prefix]
-            wanted = np.bincount(inside >> (31 - known - bits) & (2**bits - 1), minlength=2**bits)
-            counts = run("score_bins", "reference", w, norm=given_norm, known=known, prefix=prefix, bits=bits)
-            np.testing.assert_array_equal(counts, wanted)
+        with np.errstate(over="ignore"):
+            key = keys(w * norm if norm is not None else w).ravel()
+        low = max(0, min(int(rng.choice(key)) - (1 << shift), 2**31 - 2 ** (shift + bits)))
+        for begin, end in ((0, 3 * columns), (1, 3 * columns), (columns // 2, 2 * columns), (2, 2)):
+            counts, above = run(op, variant, w, norm=norm, low=low, shift=shift, bits=bits, elements=(begin, end))
+            wanted = binned(key[begin:end], low, shift, bits)
+            np.testing.assert_array_equal(counts, wanted[0], f"{columns} {shift} {bits}")
+            assert above == wanted[1]
 
 
 @pytest.mark.parametrize("with_norm", [False, True])
@@ -210,6 +205,20 @@ def test_any_number_of_threads_gives_the_same_masks(threads: int | None) -> None
             np.testing.assert_array_equal(given_mask, kernels.block_mask(w, keep, block, norm=norm))
     np.testing.assert_array_equal(kernels.nm_mask(w, 2, 4, threads=threads), largest_of_groups(w, 2, 4))
     np.testing.assert_array_equal(kernels.channel_mask(w, 0.25, threads=threads), kernels.channel_mask(w, 0.25))
+
+
+@pytest.mark.parametrize("kind", ["alike", "two halves", "ties"])
+def test_many_elements_where_a_sample_says_where_to_begin(kind: str) -> None:
+    rng = np.random.default_rng(10)
+    w = normal(rng, 1100, 1000)
+    if kind == "two halves":  # runs of the sample are as large as a pattern that hides from it
+        w[:] = 1e-3
+        w.reshape(-1)[np.arange(w.size) % 4296 < 256] = 1
+    if kind == "ties":
+        w = np.round(w, 1)
+    for keep in (1e-6, 0.001, 0.25, 0.5, 0.9999, 1.0):
+        mask = kernels.magnitude_mask(w, keep, threads=2)
+        np.testing.assert_array_equal(mask, largest(w, round(keep * w.size)))
 
 
 def small_integers(rng: np.random.Generator, *shape: int) -> Array:
@@ -358,7 +367,7 @@ def test_a_single_nan_anywhere_is_found(threads: int) -> None:
         (lambda: kernels.channel_mask(W[0, 0], 0.5), TypeError, "w is float32; wanted a numpy array"),
         (lambda: kernels.channel_mask(np.array(1, np.float32), 0.5), ValueError, r"w has shape \(\)"),
         (lambda: KERNELS.score_bins(W, variant="portable", bits=12), ValueError, "wanted 1 <= bits <= 11"),
-        (lambda: KERNELS.score_bins(W, variant="portable", known=2, prefix=4), ValueError, "prefix has more"),
+        (lambda: KERNELS.score_bins(W, variant="portable", low=1), ValueError, "low is 1, from which"),
         (lambda: KERNELS.score_bins(W, variant="portable", elements=(0, 25)), ValueError, "elements must lie in"),
         (lambda: KERNELS.block_scores(W, (2, 2), variant="portable", rows=(1, 2)), ValueError, "rows must be"),
     ],

@@ -103,18 +103,20 @@ Array<bool> blocks(const Floats& w, std::pair<int64_t, int64_t> block, int64_t k
 
 // ---- Single kernels ----
 
-Array<int64_t> bins(const Floats& w, const std::string& variant, const Norm& norm, int known, int32_t prefix,
-                    int bits_of_bin, const Range& elements) {
+py::tuple bins(const Floats& w, const std::string& variant, const Norm& norm, int32_t low, int shift, int bits,
+               const Range& elements) {
   const ScoredTensor tensor = tensor_of(w, norm);
-  check(1 <= bits_of_bin && bits_of_bin <= kMostBinBits && 0 <= known && known + bits_of_bin <= kKeyBits,
-        "score_bins: wanted 1 <= bits <= ", kMostBinBits, " and known + bits <= ", kKeyBits);
-  check(0 <= prefix && int64_t{prefix} < int64_t{1} << known, "score_bins: prefix has more than `known` bits");
+  check(1 <= bits && bits <= kMostBinBits && 0 <= shift && shift + bits <= kKeyBits,
+        "score_bins: wanted 1 <= bits <= ", kMostBinBits, " and shift + bits <= ", kKeyBits);
+  check(0 <= low && low + (int64_t{1} << (shift + bits)) <= int64_t{1} << kKeyBits, "score_bins: low is ", low,
+        ", from which the bins go beyond the largest key");
   const auto [begin, end] = range_of(elements, tensor.size(), "elements");
-  Array<int64_t> counts(py::ssize_t{1} << bits_of_bin);
+  Array<int64_t> counts(py::ssize_t{1} << bits);
+  int64_t above = 0;
   std::fill_n(counts.mutable_data(), counts.size(), 0);
   run_variant("score_bins", score_bins_table(), variant,
-              ScoreBinsArgs{tensor.x, begin, end, known, prefix, bits_of_bin, counts.mutable_data()});
-  return counts;
+              ScoreBinsArgs{tensor.x, begin, end, low, shift, bits, counts.mutable_data(), &above});
+  return py::make_tuple(counts, above);
 }
 
 std::pair<Bytes, int64_t> apply(const Floats& w, int32_t threshold, int64_t ties, const std::string& variant,
@@ -171,9 +173,9 @@ void bind_pruning_mask(py::module_& m) {
 void bind_pruning_mask_kernels(py::module_& m) {
   using namespace py::literals;
   const auto no_copy = [](const char* name) { return py::arg(name).noconvert(); };
-  m.def("score_bins", &bins, no_copy("w"), py::kw_only(), "variant"_a, no_copy("norm") = py::none(), "known"_a = 0,
-        "prefix"_a = 0, "bits"_a = kMostBinBits, "elements"_a = py::none(),
-        "How many scores have the upper `known` bits `prefix`, by the `bits` after those.");
+  m.def("score_bins", &bins, no_copy("w"), py::kw_only(), "variant"_a, no_copy("norm") = py::none(), "low"_a = 0,
+        "shift"_a = kKeyBits - kMostBinBits, "bits"_a = kMostBinBits, "elements"_a = py::none(),
+        "How many scores have bits in each of 2^bits bins of 2^shift from `low` on, and how many are above.");
   m.def("apply_mask", &apply, no_copy("w"), "threshold"_a, "ties"_a, py::kw_only(), "variant"_a,
         no_copy("norm") = py::none(), "elements"_a = py::none(), no_copy("out") = py::none(),
         "A mask of the scores whose bits are above the threshold and of the first ties; and the ties left.");

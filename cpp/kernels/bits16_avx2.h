@@ -23,7 +23,6 @@ inline void store_bits(int32_t* p, I16 a) {
   _mm256_storeu_si256(out + 1, a.hi);
 }
 inline I16 operator-(I16 a, I16 b) { return {_mm256_sub_epi32(a.lo, b.lo), _mm256_sub_epi32(a.hi, b.hi)}; }
-inline I16 operator&(I16 a, I16 b) { return {_mm256_and_si256(a.lo, b.lo), _mm256_and_si256(a.hi, b.hi)}; }
 inline I16 shift_right(I16 a, int count) {
   const __m128i by = _mm_cvtsi32_si128(count);
   return {_mm256_srl_epi32(a.lo, by), _mm256_srl_epi32(a.hi, by)};

@@ -16,7 +16,6 @@ inline I16 splat_bits(int32_t x) { return {_mm512_set1_epi32(x)}; }
 inline I16 load_bits(const int32_t* p) { return {_mm512_loadu_si512(p)}; }
 inline void store_bits(int32_t* p, I16 a) { _mm512_storeu_si512(p, a.v); }
 inline I16 operator-(I16 a, I16 b) { return {_mm512_sub_epi32(a.v, b.v)}; }
-inline I16 operator&(I16 a, I16 b) { return {_mm512_and_si512(a.v, b.v)}; }
 inline I16 shift_right(I16 a, int count) { return {_mm512_maskz_srl_epi32(kAllLanes, a.v, _mm_cvtsi32_si128(count))}; }
 inline I16 permute(I16 a, I16 index) { return {_mm512_maskz_permutexvar_epi32(kAllLanes, index.v, a.v)}; }
 inline I16 add_if_greater(I16 sum, I16 a, I16 b) {

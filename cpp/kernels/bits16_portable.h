@@ -2,7 +2,7 @@
 // the same bits at every level.
 //
 //   bits             the bits of 16 floats
-//   shift_right      of lanes that are not negative
+//   shift_right      by 0 .. 31; what is negative becomes anything
 //   permute          lane i gets lane index[i], which must lie in the same half (of 8 lanes)
 //   add_if_greater   sum + (a > b), signed
 //   greater, equal   bit i says so of lane i; signed
@@ -45,11 +45,8 @@ inline void store_bits(int32_t* p, I16 a) {
 inline I16 operator-(I16 a, I16 b) {
   return per_int_lane([&](int i) { return a.v[i] - b.v[i]; });
 }
-inline I16 operator&(I16 a, I16 b) {
-  return per_int_lane([&](int i) { return a.v[i] & b.v[i]; });
-}
 inline I16 shift_right(I16 a, int count) {
-  return per_int_lane([&](int i) { return count < 32 ? a.v[i] >> count : 0; });
+  return per_int_lane([&](int i) { return a.v[i] >> count; });
 }
 inline I16 permute(I16 a, I16 index) {
   return per_int_lane([&](int i) { return a.v[index.v[i]]; });

@@ -1,13 +1,12 @@
 // Which weights to keep: masks of 0 and 1 by scores, without sorting.
 //
-//   score        |w|, or |w| * norm[column]: the weight by what it multiplies (Wanda; Sun et al. 2023,
-//   arXiv:2306.11695) key          the bits of a score as an integer of 31 bits, which orders scores as their values do
-//   score_bins   a histogram of some bits of the keys. Three of them, of the upper bits, then of the next ones where
-//   the
-//                upper ones are known, find the key of any rank in linear time (radix selection).
+//   score        |w|, or |w| * norm[column]: the weight by what it multiplies (Wanda; Sun et al., arXiv:2306.11695)
+//   key          the bits of a score as an integer of 31 bits, which orders scores as their values do
+//   score_bins   a histogram of the keys in an interval, in bins of equal width, and how many lie above. Three, each of
+//                one bin of the last, find the key of any rank in linear time (radix selection); two, if a sample says
+//                where to begin.
 //   apply_mask   1 where key > threshold, and for the first `ties` elements whose key is the threshold
-//   block_scores the energy of blocks, which orders them as their L2 norm does: the sum of score^2, or of w itself
-//   where
+//   block_scores the energy of blocks, which orders them as their L2 norm does: the sum of score^2, or of w itself if
 //                w is an energy (|w|; loss increases by second order are energies)
 //   nm_mask      of every m consecutive columns the n of largest key, the earlier of equal ones
 //
@@ -36,10 +35,10 @@ struct ScoredMatrix {
 struct ScoreBinsArgs {
   ScoredMatrix x;
   int64_t begin, end;  // elements in row-major order
-  int known;           // upper bits: only keys whose upper bits are `prefix` are counted
-  int32_t prefix;
-  int bits;         // after those, at most kMostBinBits: they say which bin
-  int64_t* counts;  // [2^bits], added to
+  int32_t low;         // the least key of the first bin
+  int shift, bits;     // 2^bits bins of 2^shift keys; 1 <= bits <= kMostBinBits, low + 2^(shift + bits) <= 2^31
+  int64_t* counts;     // [2^bits], added to
+  int64_t* above;      // the keys beyond the last bin, added to
 };
 KernelTable<ScoreBinsArgs> score_bins_table();
 

@@ -56,29 +56,34 @@ inline void count_all(const float* w, const float* norm, int64_t n, int shift, B
   }
 }
 
-// Only those with the prefix, of which there are few.
+// Only those in the interval, of which there are few.
 template <bool kNorm>
-inline void count_some(const float* w, const float* norm, int64_t n, const taille::ScoreBinsArgs& g,
-                       BinTables& tables) {
-  const I16 prefix = splat_bits(g.prefix), low = splat_bits((1 << g.bits) - 1);
-  const int unknown = taille::kKeyBits - g.known;
+inline int64_t count_some(const float* w, const float* norm, int64_t n, const taille::ScoreBinsArgs& g,
+                          BinTables& tables) {
+  const I16 low = splat_bits(g.low), zero = splat_bits(0);
+  const I16 last = splat_bits(static_cast<int32_t>((uint32_t{1} << (g.shift + g.bits)) - 1));
   int32_t bins[kLanes];
+  int64_t above = 0;
   for (int64_t i = 0; i < n; i += kLanes) {
-    const I16 key = keys<kNorm>(w + i, norm + i * kNorm, n - i);
-    uint32_t lanes = equal(shift_right(key, unknown), prefix) & first_bits(n - i);
+    const I16 offset = keys<kNorm>(w + i, norm + i * kNorm, n - i) - low;
+    const uint32_t beyond = greater(offset, last) & first_bits(n - i);
+    above += __builtin_popcount(beyond);
+    uint32_t lanes = ~(beyond | greater(zero, offset)) & first_bits(n - i);
     if (lanes == 0) continue;
-    store_bits(bins, shift_right(key, unknown - g.bits) & low);
+    store_bits(bins, shift_right(offset, g.shift));
     for (; lanes != 0; lanes &= lanes - 1) {
       const int lane = __builtin_ctz(lanes);
       ++tables.counts[lane % kTables][bins[lane]];
     }
   }
+  return above;
 }
 
 template <bool kNorm>
-inline void count(const float* w, const float* norm, int64_t n, const taille::ScoreBinsArgs& g, BinTables& tables) {
-  if (g.known == 0) return count_all<kNorm>(w, norm, n, taille::kKeyBits - g.bits, tables);
-  count_some<kNorm>(w, norm, n, g, tables);
+inline int64_t count(const float* w, const float* norm, int64_t n, const taille::ScoreBinsArgs& g, BinTables& tables) {
+  if (g.shift + g.bits < taille::kKeyBits) return count_some<kNorm>(w, norm, n, g, tables);
+  count_all<kNorm>(w, norm, n, g.shift, tables);
+  return 0;
 }
 
 inline void score_bins_run(const taille::ScoreBinsArgs& g) {
@@ -86,7 +91,7 @@ inline void score_bins_run(const taille::ScoreBinsArgs& g) {
     BinTables tables = {};
     const int64_t end = g.end - begin < kMostCounted ? g.end : begin + kMostCounted;
     for_runs(g.x, begin, end, [&](const float* w, const float* norm, int64_t, int64_t n) {
-      norm ? count<true>(w, norm, n, g, tables) : count<false>(w, norm, n, g, tables);
+      *g.above += norm ? count<true>(w, norm, n, g, tables) : count<false>(w, norm, n, g, tables);
     });
     for (int table = 0; table < kTables; ++table)
       for (int bin = 0; bin < 1 << g.bits; ++bin) g.counts[bin] += tables.counts[table][bin];

@@ -34,9 +34,11 @@ float block_energy(const BlockScoresArgs& g, int64_t first_row, int64_t first_co
 
 void score_bins_reference(const ScoreBinsArgs& g) {
   for (int64_t i = g.begin; i < g.end; ++i) {
-    const int64_t key = key_of(g.x, i);
-    if (key >> (kKeyBits - g.known) != g.prefix) continue;
-    ++g.counts[key >> (kKeyBits - g.known - g.bits) & ((1 << g.bits) - 1)];
+    const int64_t bin = (int64_t{key_of(g.x, i)} - g.low) >> g.shift;
+    if (bin >= int64_t{1} << g.bits)
+      ++*g.above;
+    else if (bin >= 0)
+      ++g.counts[bin];
   }
 }
 

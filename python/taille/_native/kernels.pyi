@@ -149,11 +149,11 @@ def score_bins(
     *,
     variant: str,
     norm: NDArray[float32] | None = None,
-    known: int = 0,
-    prefix: int = 0,
+    low: int = 0,
+    shift: int = ...,
     bits: int = ...,
     elements: tuple[int, int] | None = None,
-) -> NDArray[int64]: ...
+) -> tuple[NDArray[int64], int]: ...
 def apply_mask(
     w: NDArray[float32],
     threshold: int,
