@@ -38,6 +38,7 @@ void bind_kernels_int8(py::module_& m) {
   bind_conv_s8(m);
   bind_gemm_s8(m);
   bind_half_kernels(m);
+  bind_pruning_mask_kernels(m);
   bind_window_s8(m);
   bind_quantize(m);
   bind_movement(m);

@@ -10,6 +10,7 @@ void bind_conv_s8(py::module_& m);
 void bind_gemm_s8(py::module_& m);
 void bind_half_kernels(py::module_& m);
 void bind_movement(py::module_& m);
+void bind_pruning_mask_kernels(py::module_& m);
 void bind_quantize(py::module_& m);
 void bind_window_s8(py::module_& m);
 

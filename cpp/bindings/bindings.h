@@ -19,6 +19,7 @@ void bind_kernels_int8(py::module_& m);  // into _native.kernels
 void bind_kernels_f32(py::module_& m);   // into _native.kernels
 void bind_graph(py::module_& m);
 void bind_half(py::module_& m);
+void bind_pruning_mask(py::module_& m);
 void bind_artefact(py::module_& m);
 void bind_runtime(py::module_& m);
 void bind_quantization(py::module_& m);

@@ -8,6 +8,7 @@ PYBIND11_MODULE(_native, m) {
   taille::bind_kernels_f32(kernels);
   taille::bind_graph(m);
   taille::bind_half(m);
+  taille::bind_pruning_mask(m);
   taille::bind_artefact(m);
   taille::bind_runtime(m);
   taille::bind_quantization(m);

@@ -12,6 +12,7 @@
 #include "kernels/movement.h"
 #include "kernels/normalize.h"
 #include "kernels/pool.h"
+#include "kernels/pruning_mask.h"
 #include "kernels/quantize.h"
 
 namespace taille {
@@ -54,6 +55,10 @@ std::vector<KernelListing> list_kernels() {
   append(out, "lookup", lookup_table());
   append(out, "observe", observe_table());
   append(out, "histogram", histogram_table());
+  append(out, "score_bins", score_bins_table());
+  append(out, "apply_mask", apply_mask_table());
+  append(out, "block_scores", block_scores_table());
+  append(out, "nm_mask", nm_mask_table());
   append(out, "widen", widen_table());
   append(out, "narrow", narrow_table());
   append(out, "copy", copy_table());

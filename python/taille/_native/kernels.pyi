@@ -168,6 +168,46 @@ def gemm_sparse_s8(
 ) -> NDArray[Any]: ...
 def widen(x: NDArray[uint16], dtype: str, *, variant: str, out: NDArray[float32] | None = None) -> NDArray[float32]: ...
 def narrow(x: NDArray[float32], dtype: str, *, variant: str, out: NDArray[uint16] | None = None) -> NDArray[uint16]: ...
+def score_bins(
+    w: NDArray[float32],
+    *,
+    variant: str,
+    norm: NDArray[float32] | None = None,
+    low: int = 0,
+    shift: int = ...,
+    bits: int = ...,
+    elements: tuple[int, int] | None = None,
+) -> tuple[NDArray[int64], int]: ...
+def apply_mask(
+    w: NDArray[float32],
+    threshold: int,
+    ties: int,
+    *,
+    variant: str,
+    norm: NDArray[float32] | None = None,
+    elements: tuple[int, int] | None = None,
+    out: NDArray[uint8] | None = None,
+) -> tuple[NDArray[uint8], int]: ...
+def block_scores(
+    w: NDArray[float32],
+    block: tuple[int, int],
+    *,
+    variant: str,
+    norm: NDArray[float32] | None = None,
+    energy: bool = False,
+    rows: tuple[int, int] | None = None,
+    out: NDArray[float32] | None = None,
+) -> NDArray[float32]: ...
+def nm_mask(
+    w: NDArray[float32],
+    n: int,
+    m: int,
+    *,
+    variant: str,
+    norm: NDArray[float32] | None = None,
+    rows: tuple[int, int] | None = None,
+    out: NDArray[uint8] | None = None,
+) -> NDArray[uint8]: ...
 def depthwise_s8_scratch_bytes(kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]) -> int: ...
 def depthwise_s8(
     a: NDArray[uint8],

@@ -21,6 +21,7 @@ from taille.kernels.bytes import (
     to_float32,
 )
 from taille.kernels.layers import PackedWeights, conv2d, depthwise, gemm_f32, gemm_s8, pack_filter, pack_weights
+from taille.kernels.masks import block_mask, channel_mask, magnitude_mask, nm_mask
 from taille.kernels.rows import (
     attention,
     erf,
@@ -44,6 +45,8 @@ __all__ = [
     "Variant",
     "attention",
     "available",
+    "block_mask",
+    "channel_mask",
     "conv2d",
     "depthwise",
     "dequantize",
@@ -56,6 +59,8 @@ __all__ = [
     "hardswish",
     "layer_norm",
     "lookup",
+    "magnitude_mask",
+    "nm_mask",
     "observe",
     "pack_filter",
     "pack_weights",
