@@ -1,0 +1,101 @@
+"""Channel pruning: what remains computes what the dense module does with zeros, and runs natively."""
+
+from __future__ import annotations
+
+import copy
+import os
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import taille
+from channel_nets import NETS, bert, model_of, with_masks
+from support import missing
+from taille.pruning.channels import ChannelPrunedModel, prune_channels
+
+Pair = tuple[taille.TorchModel, ChannelPrunedModel]
+
+
+@pytest.fixture(scope="module", params=[*NETS, "bert"])
+def pair(request: pytest.FixtureRequest) -> Pair:
+    """A model, and the same with about half of its prunable weights."""
+    if request.param == "bert":
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
+        try:
+            model = bert()
+        except ImportError:
+            missing("transformers is not installed")
+    else:
+        model = model_of(request.param)
+    return model, prune_channels(model, 0.5)
+
+
+def outputs(module: nn.Module, model: taille.TorchModel) -> list[np.ndarray[Any, Any]]:
+    with torch.no_grad():
+        result = module(**model.examples) if model.by_keyword else module(*model.examples.values())
+    values = [result] if isinstance(result, torch.Tensor) else list(result.values())
+    return [v.numpy() for v in values]
+
+
+def test_computes_the_dense_function_with_zeros(pair: Pair) -> None:
+    model, small = pair
+    assert small.parameter_count < model.parameter_count
+    for found, wanted in zip(outputs(small.module, small), outputs(with_masks(model.module, small.module), model),
+                             strict=True):  # fmt: skip
+        assert np.abs(found).max() > 0.01
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_reaches_the_share_and_says_so(pair: Pair) -> None:
+    model, small = pair
+    assert 0.42 < small.report.share < 0.58
+    step = small.metadata["recipe"][-1]
+    assert (step["step"], step["method"], step["target_size"]) == ("prune", "channels", 0.5)
+    assert step["achieved"] == small.report.share == small.report.weights_after / small.report.weights_before
+    for row in small.report:
+        assert (row.after < row.before) or row.why or row.after == row.before
+    assert small.input_spec == model.input_spec
+    assert small.output_spec == model.output_spec
+    assert model.metadata["recipe"] == []
+
+
+def test_layers_state_their_sizes(pair: Pair) -> None:
+    for layer in pair[1].module.modules():
+        if isinstance(layer, nn.Linear):
+            assert layer.weight.shape == (layer.out_features, layer.in_features)
+        if isinstance(layer, nn.Conv2d):
+            assert layer.weight.shape[:2] == (layer.out_channels, layer.in_channels // layer.groups)
+        if isinstance(layer, nn.BatchNorm2d):
+            assert layer.weight.shape == layer.running_var.shape == (layer.num_features,)
+        if isinstance(layer, nn.LayerNorm):
+            assert layer.weight.shape == layer.normalized_shape
+
+
+def test_runs_natively(pair: Pair) -> None:
+    small = pair[1]
+    inputs = small.examples if small.by_keyword else next(iter(small.examples.values()))
+    wanted = outputs(small.module, small)
+    for model, least in ((taille.compile_model(small, threads=1), 0.999999), (taille.quantize_model(small), 0.97)):
+        result = model.predict(inputs)
+        values = [result] if isinstance(result, torch.Tensor) else list(result.values())
+        for found, exact in zip(values, wanted, strict=True):
+            a, b = found.numpy().ravel(), exact.ravel()
+            assert a @ b / np.linalg.norm(a) / np.linalg.norm(b) > least
+
+
+def test_trains() -> None:
+    small = prune_channels(model_of("basic"), 0.5)
+    module = small.module.train()
+    module(torch.randn(4, 3, 8, 8)).sum().backward()
+    assert all(p.grad is not None and p.grad.shape == p.shape for p in module.parameters())
+
+
+def test_the_model_given_stays_and_the_result_is_the_same_again() -> None:
+    model = model_of("bottleneck")
+    before = copy.deepcopy(model.module.state_dict())
+    first, second = (prune_channels(model, 0.3).module.state_dict() for _ in range(2))
+    assert all(torch.equal(first[k], second[k]) for k in first)
+    assert all(torch.equal(before[k], v) for k, v in model.module.state_dict().items())
