@@ -222,7 +222,9 @@ def refuse(
         if not group.why and hit is not None:
             group = group.refused(f"{hit} is ignored ({ignored[hit]})")
         elif not group.why and group.units <= least_units(group, round_to):
-            group = group.refused(f"its {group.units * group.width} channels are the least that may remain")
+            channels = group.units * group.width
+            narrow = f"its {channels} channels are the least that may remain (round_to is {round_to})"
+            group = group.refused(narrow if group.units > 1 else f"its {channels} channels can only go together")
         result.append(group)
     return result
 
