@@ -11,7 +11,7 @@ import numpy as np
 
 from taille.pruning.channel_labels import Atoms, Axis, Indices, Literal
 
-__all__ = ["ChannelGroup", "ChannelReport", "GroupReport", "build_groups"]
+__all__ = ["ChannelGroup", "ChannelReport", "GroupReport", "build_groups", "layer_of"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class ChannelGroup:
         produced: axes along which a layer makes the channels.   consumed: axes along which a layer sums over them.
         width: channels in a unit: 1, or the depth of a head.
         why: why none can be removed; "" where they can.
-        exact: whether removing a channel is the same as zeros where it is consumed (not so through a LayerNorm).
+        norms: axes of the weights of LayerNorms over these channels: what they give for the other channels changes.
         literals: sizes in the module's code that change with them.
     """
 
@@ -35,7 +35,7 @@ class ChannelGroup:
     consumed: tuple[Axis, ...]
     width: int
     why: str
-    exact: bool
+    norms: tuple[Axis, ...]
     literals: tuple[Literal, ...]
 
     @property
@@ -118,7 +118,7 @@ class Unit:
     places: list[tuple[Axis, int]]
     produced: set[Axis]
     consumed: set[Axis]
-    exact: bool = True
+    normalised: set[Axis]
 
 
 def build_groups(atoms: Atoms) -> list[ChannelGroup]:
@@ -132,7 +132,7 @@ def build_groups(atoms: Atoms) -> list[ChannelGroup]:
             counts[axis] += 1
         signature = tuple(sorted(counts.items(), key=lambda pair: order[pair[0]]))
         # What is kept for different reasons gives different rows of the report.
-        members[(signature, reason(atoms, root, unit), unit.exact)].append(root)
+        members[(signature, reason(atoms, root, unit))].append(root)
     groups = [make_group([units[r] for r in roots], [lit for r in roots for lit in literals.get(r, ())], str(key[1]))
               for key, roots in members.items()]  # fmt: skip
     return sorted(groups, key=lambda g: (order[first_axis(g)], int(g.slices[first_axis(g)].min())))
@@ -160,19 +160,17 @@ def classes(atoms: Atoms) -> tuple[dict[int, Unit], dict[int, list[Literal]]]:
     for axis, start, size in atoms.axes:
         owner |= {start + i: (axis, i) for i in range(size)}
     units: dict[int, Unit] = {}
-    for role in ("produced", "consumed"):
+    for role in ("produced", "consumed", "normalised"):
         for label in getattr(atoms, role):
             for atom in label.tolist():
-                unit = units.setdefault(roots[atom], Unit([], set(), set()))
+                if role == "normalised" and roots[atom] not in units:
+                    continue
+                unit = units.setdefault(roots[atom], Unit([], set(), set(), set()))
                 if atom in owner:
                     getattr(unit, role).add(owner[atom][0])
     for atom, place in owner.items():
         if roots[atom] in units:
             units[roots[atom]].places.append(place)
-    for label in atoms.inexact:
-        for atom in label.tolist():
-            if roots[atom] in units:
-                units[roots[atom]].exact = False
     literals: dict[int, list[Literal]] = defaultdict(list)
     for literal in atoms.literals:
         literals[roots[literal.atom]].append(literal)
@@ -192,11 +190,11 @@ def make_group(units: Sequence[Unit], literals: Sequence[Literal], why: str) -> 
     slices = {axis: np.asarray(rows, dtype=np.int64) for axis, rows in indices.items()}
     produced = tuple(a for a in axes if any(a in u.produced for u in units))
     consumed = tuple(a for a in axes if any(a in u.consumed for u in units))
+    norms = tuple(a for a in axes if any(a in u.normalised for u in units))
     layers = tuple(dict.fromkeys(layer_of(axis.name) for axis in axes))
     name = layer_of(produced[0].name) if produced else f"input of {layer_of(consumed[0].name)}"
     width = min(s.shape[1] for s in slices.values())
-    return ChannelGroup(name, layers, slices, produced, consumed, width, why, all(u.exact for u in units),
-                        tuple(literals))  # fmt: skip
+    return ChannelGroup(name, layers, slices, produced, consumed, width, why, norms, tuple(literals))
 
 
 def layer_of(name: str) -> str:

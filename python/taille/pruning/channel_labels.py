@@ -57,7 +57,7 @@ class Atoms:
         self.axes: list[tuple[Axis, int, int]] = []  # with the range of its atoms
         self.produced: list[Indices] = []  # outputs of a layer: rows of its weight
         self.consumed: list[Indices] = []  # what a layer sums over: columns of its weight
-        self.inexact: list[Indices] = []  # removing these is not the same as zeros at their consumers
+        self.normalised: list[Indices] = []  # weights of norms over channels: they change with each channel that goes
         self.literals: list[Literal] = []
 
     def __len__(self) -> int:

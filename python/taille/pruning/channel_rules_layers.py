@@ -170,8 +170,10 @@ def layer_norm(w: Walk, c: Call) -> Result:
             labels = w.keep(labels, [k], f"{w.where()} has no weights that would say its size")
         for tensor in tensors:
             labels[k] = w.atoms.join(labels[k], w.labels(tensor)[k - len(labels) + count])
-        if not isinstance(labels[k], str):
-            w.atoms.inexact.append(labels[k])  # type: ignore[arg-type]
+        if tensors and not isinstance(labels[k], str):
+            own = w.labels(tensors[0])[k - len(labels) + count]
+            if not isinstance(own, str):
+                w.atoms.normalised.append(own)
     return labels
 
 

@@ -11,11 +11,20 @@ import numpy as np
 import torch
 from torch import nn
 
-from taille.pruning.channel_groups import ChannelGroup
+from taille.pruning.channel_groups import ChannelGroup, layer_of
 from taille.pruning.channel_labels import Indices
 
-__all__ = ["Attributes", "cut", "differences", "masked", "named_tensors", "replace_tensors", "set_attribute",
-           "sizes_of_layer"]  # fmt: skip
+__all__ = [
+    "Attributes",
+    "can_mask",
+    "cut",
+    "differences",
+    "masked",
+    "named_tensors",
+    "replace_tensors",
+    "set_attribute",
+    "sizes_of_layer",
+]
 
 Attributes = dict[str, dict[str, Any]]  # module path -> attribute -> an int, or a tuple of them
 Cuts = Sequence[tuple[ChannelGroup, Indices]]  # a group, and its units that go
@@ -128,7 +137,10 @@ def differences(dense: nn.Module, small: nn.Module) -> Attributes:
 
 
 def masked(module: nn.Module, cuts: Cuts) -> nn.Module:
-    """A copy of `module` that reads zeros where these channels are consumed: the columns of its weights are zeros."""
+    """A copy of `module` that reads zeros where these channels are consumed: the columns of its weights are zeros.
+
+    LayerNorms over them take their statistics from the other channels; see `can_mask`.
+    """
     copied = copy.deepcopy(module)
     tensors = named_tensors(copied)
     with torch.no_grad():
@@ -136,4 +148,31 @@ def masked(module: nn.Module, cuts: Cuts) -> nn.Module:
             for axis in group.consumed:
                 indices = torch.from_numpy(group.slices[axis][units].ravel())
                 tensors[axis.name].index_fill_(axis.dim, indices, 0.0)
+    gone: dict[str, list[Indices]] = defaultdict(list)
+    for group, units in cuts:
+        for axis in group.norms:
+            gone[layer_of(axis.name)].append(group.slices[axis][units].ravel())
+    for path, removed in gone.items():
+        narrow(copied.get_submodule(path), np.concatenate(removed))
     return copied
+
+
+def can_mask(module: nn.Module, group: ChannelGroup) -> bool:
+    """Whether all norms over a group's channels are plain LayerNorms or RMSNorms, which `masked` can narrow."""
+    layers = dict(module.named_modules())
+    norms = [layers.get(layer_of(axis.name)) for axis in group.norms]
+    return all(isinstance(n, (nn.LayerNorm, nn.RMSNorm)) and len(n.normalized_shape) == 1 and
+               type(n).forward in (nn.LayerNorm.forward, nn.RMSNorm.forward) for n in norms)  # fmt: skip
+
+
+def narrow(norm: Any, gone: Indices) -> None:
+    """Make a LayerNorm or RMSNorm run over the other channels and give zeros for these."""
+    kept = torch.from_numpy(np.setdiff1d(np.arange(len(norm.weight)), gone))
+    small = copy.deepcopy(norm)
+    replace_tensors(small, {n: t.detach()[kept] for n, t in named_tensors(small).items()})
+    small.normalized_shape = (len(kept),)
+
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        return torch.zeros_like(x).index_copy(-1, kept, small(x.index_select(-1, kept)))
+
+    norm.forward = forward

@@ -19,7 +19,7 @@ from torch import nn
 
 from taille.pruning.channel_groups import ChannelGroup
 from taille.pruning.channel_labels import Indices
-from taille.pruning.channel_surgery import Attributes, Cuts, cut, masked
+from taille.pruning.channel_surgery import Attributes, Cuts, can_mask, cut, masked
 from taille.torch_model import arrange, eval_mode
 
 if TYPE_CHECKING:
@@ -62,14 +62,14 @@ class Trials:
     def agree(self, cuts: Cuts, attributes: Attributes) -> bool:
         """Whether the smaller module runs and agrees with the dense one with zeros; `failure` says what was wrong.
 
-        Where a group is not exact, whether its outputs have the right shapes and are finite.
+        Where norms over channels cannot be masked, whether its outputs have the right shapes and are finite.
         """
         try:
             found = self.run(cut(self.model.module, cuts, attributes))
         except Exception as error:  # the user's forward may raise anything once its sizes are wrong
             self.failure = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
             return False
-        exact = all(group.exact for group, _ in cuts)
+        exact = all(can_mask(self.model.module, group) for group, _ in cuts)
         wanted = self.run(masked(self.model.module, cuts) if exact else self.model.module)
         self.failure = difference(found, wanted, exact=exact)
         return not self.failure

@@ -16,7 +16,7 @@ from taille.models import BaseMLModel, check_model
 from taille.pruning.channel_groups import ChannelGroup, ChannelReport, GroupReport, build_groups
 from taille.pruning.channel_labels import Indices
 from taille.pruning.channel_scores import SCORES, Choice, choose, least_units
-from taille.pruning.channel_surgery import Attributes, cut, differences, named_tensors
+from taille.pruning.channel_surgery import Attributes, can_mask, cut, differences, named_tensors
 from taille.pruning.channel_trace import trace_channels
 from taille.pruning.channel_trials import Names, Trials
 from taille.quantization.ignore import Ignored, match, text_of
@@ -77,8 +77,9 @@ def prune_channels(
     The module is traced, and its channels are followed through residual additions, concatenation, grouped and depthwise
     convolutions, flattening and attention heads: what depends on a channel goes with it. What remains is a module of
     the same class with smaller layers. It computes what the dense module computes with zeros in place of the removed
-    channels wherever they are read (but where a LayerNorm runs over them: the report says so), which is checked on the
-    example inputs. Inputs and outputs of the model keep their sizes. Nothing is trained.
+    channels wherever they are read, which is checked on the example inputs. A LayerNorm over removed channels takes its
+    statistics from the others; the report says where, and `ignore=[torch.nn.LayerNorm]` prevents it. Inputs and outputs
+    of the model keep their sizes. Nothing is trained.
 
     Args:
         model: a `TorchModel`, which stays as it is.
@@ -195,9 +196,10 @@ def agree(plan: Plan, trials: Trials, target_size: float, round_to: int) -> Plan
 
 
 def checked(plan: Plan, trials: Trials, chosen: Sequence[int]) -> bool:
-    """Whether the module without the channels of these groups passes; exact groups are compared by themselves."""
+    """Whether the module without the channels of these groups passes; those that can be masked also by themselves."""
     parts = Plan(plan.model, plan.groups, plan.names, {i: plan.removed[i] for i in chosen})
-    exact = Plan(plan.model, plan.groups, plan.names, {i: u for i, u in parts.removed.items() if plan.groups[i].exact})
+    known = {i: u for i, u in parts.removed.items() if can_mask(plan.model.module, plan.groups[i])}
+    exact = Plan(plan.model, plan.groups, plan.names, known)
     if exact.cuts and len(exact.cuts) < len(parts.cuts) and not trials.agree(exact.cuts, exact.attributes(trials)):
         return False
     return not parts.cuts or trials.agree(parts.cuts, parts.attributes(trials))
@@ -235,7 +237,7 @@ def describe(plan: Plan, unused: Sequence[str]) -> ChannelReport:
     for i, group in enumerate(plan.groups):
         before = group.units * group.width
         after = before - len(plan.removed.get(i, ())) * group.width
-        why = group.why or ("" if group.exact or after == before else INEXACT)
+        why = group.why or (INEXACT if group.norms and after != before else "")
         rows.append(GroupReport(group.name, group.layers, before, after, group.width, why))
     choice = plan.choice
     assert choice is not None
