@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import taille
+from taille.pruning.channels import ChannelPrunedModel
 
 
 def conv_bn(inner: int, outer: int, size: int = 3, stride: int = 1, groups: int = 1) -> nn.Sequential:
@@ -188,6 +189,11 @@ def model_of(name: str) -> taille.TorchModel:
     make, shape = NETS[name]
     data = [torch.randn(shape) for _ in range(4)]
     return taille.TorchModel(randomised(make()), (data[0],), calibration_data=data, name=name)
+
+
+def rows(model: ChannelPrunedModel) -> dict[str, tuple[int, int, str]]:
+    """Channels before and after, and the reason, by group."""
+    return {r.name: (r.before, r.after, r.why) for r in model.report}
 
 
 def matches(dense: torch.Tensor, small: torch.Tensor) -> torch.Tensor:

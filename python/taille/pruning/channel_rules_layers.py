@@ -10,7 +10,7 @@ from torch import fx
 
 from taille.capture.builder import Call, fake
 from taille.pruning.channel_labels import Label, Labels
-from taille.pruning.channel_walk import ONE, RULES, Result, Walk, rule
+from taille.pruning.channel_walk import ONE, RULES, Result, Walk, is_one, rule
 
 
 @rule("pointwise", "aten.hardswish.default", "aten.log_sigmoid.default", "aten.__and__.Tensor", "aten.__or__.Tensor")
@@ -27,7 +27,7 @@ def broadcast(w: Walk, operands: Sequence[fx.Node], rank: int, skip: int = 0) ->
         label: Label | None = None
         for operand in operands:
             k = axis - rank + fake(operand).dim() - skip
-            if k < 0 or fake(operand).shape[k] == 1:
+            if k < 0 or is_one(fake(operand).shape[k]):
                 continue
             own = w.labels(operand)[k]
             label = own if label is None else w.atoms.join(label, own)
@@ -73,7 +73,7 @@ def consume(w: Walk, source: Label, weight: Any, dim: int) -> None:
 
 def add_bias(w: Walk, out: Label, bias: Any) -> Label:
     """Tie the bias to the channels it is added to."""
-    return out if bias is None or fake(bias).shape[-1] == 1 else w.atoms.join(out, w.labels(bias)[-1])
+    return out if bias is None or is_one(fake(bias).shape[-1]) else w.atoms.join(out, w.labels(bias)[-1])
 
 
 @rule("aten.linear.default")
@@ -205,7 +205,7 @@ def attention(w: Walk, c: Call) -> Result:
         own = w.labels(mask)
         w.fix(own[-2:], f"{w.where()} takes it for the sequence")
         for k in range(1, min(len(own), len(query)) - 1):
-            if fake(mask).shape[-2 - k] != 1:
+            if not is_one(fake(mask).shape[-2 - k]):
                 leading[-k] = w.atoms.join(leading[-k], own[-2 - k])
     return [*leading, "a sequence", value[-1]]
 

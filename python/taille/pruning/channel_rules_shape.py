@@ -12,14 +12,17 @@ import torch
 from taille.capture.builder import Call, fake
 from taille.capture.symbols import expression
 from taille.pruning.channel_labels import Indices, Label, Labels
-from taille.pruning.channel_walk import ONE, Result, Walk, reasons, rule
+from taille.pruning.channel_walk import ONE, Result, Walk, is_one, reasons, rule
 
+UNKNOWN = 1 << 40  # stands for a size that no example gives
 Block = tuple[list[int], list[int]]  # dimensions before, dimensions after, of the same number of elements
 
 
 def hint(size: Any) -> int:
-    """A size as a number: that of the example where it is dynamic."""
-    return int(size.node.hint) if isinstance(size, torch.SymInt) else int(size)
+    """A size as a number: that of the example where it is dynamic, a large one where it depends on data."""
+    if isinstance(size, torch.SymInt):
+        return int(size.node.hint) if size.node.has_hint() else UNKNOWN
+    return int(size)
 
 
 def blocks(before: torch.Size, after: torch.Size) -> list[Block]:
@@ -155,7 +158,7 @@ def squeeze(w: Walk, c: Call) -> Labels:
     labels, shape = w.labels(c["self"]), fake(c["self"]).shape
     given = c.get("dim")
     dims = [given] if isinstance(given, int) else list(given if given is not None else range(len(labels)))
-    gone = {d % len(labels) for d in dims if shape[d] == 1}
+    gone = {d % len(labels) for d in dims if is_one(shape[d])}
     return [label for k, label in enumerate(labels) if k not in gone]
 
 
@@ -166,7 +169,7 @@ def expand(w: Walk, c: Call) -> Labels:
     fresh = len(out) - len(labels)
     result: Labels = []
     for k, size in enumerate(out):
-        grown = k < fresh or (shape[k - fresh] == 1 and size != 1)
+        grown = k < fresh or (is_one(shape[k - fresh]) and not is_one(size))
         result.append(f"{w.where()} repeats to {size}" if grown else labels[k - fresh])
     return result
 

@@ -19,9 +19,10 @@ from torch.export.graph_signature import InputKind
 from taille.capture.builder import Call, fake
 from taille.capture.export import Exported
 from taille.capture.naming import module_of
+from taille.capture.symbols import expression
 from taille.pruning.channel_labels import Atoms, Label, Labels, Literal
 
-__all__ = ["ONE", "RULES", "Result", "Walk", "canonical_names", "rule"]
+__all__ = ["ONE", "RULES", "Result", "Walk", "canonical_names", "is_one", "rule"]
 
 Result = Labels | list[Labels]
 RULES: dict[str, Callable[[Walk, Call], Result]] = {}
@@ -154,6 +155,11 @@ class Walk:
     def _all(self, node: fx.Node) -> list[Labels]:
         found: Any = self._values.get(node, [])
         return found if found and isinstance(found[0], list) else [found]
+
+
+def is_one(size: Any) -> bool:
+    """Whether a size is 1 whatever the inputs; comparing a dynamic one as a number would ask torch to decide."""
+    return bool(expression(size) == 1)
 
 
 def holds_tensors(value: Any) -> bool:

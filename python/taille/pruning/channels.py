@@ -187,12 +187,14 @@ def agree(plan: Plan, trials: Trials, target_size: float, round_to: int) -> Plan
         if not plan.cuts or checked(plan, trials, list(plan.removed)):
             return plan
         failure = trials.failure
-        wrong = [i for i, units in plan.removed.items() if len(units) and not checked(plan, trials, [i])]
+        wrong = {
+            i: trials.failure for i, units in plan.removed.items() if len(units) and not checked(plan, trials, [i])
+        }
         if not wrong:
             raise RuntimeError(f"the pruned {plan.model.name} computes something else than the dense one: {failure}")
-        for i in wrong:
-            checked(plan, trials, [i])
-            plan.groups[i] = plan.groups[i].refused(f"a trial without channels failed: {trials.failure}")
+        for i, found in wrong.items():
+            plan.groups[i] = plan.groups[i].refused(f"a trial without channels failed: {found}")
+            log.info("%s: %s", plan.groups[i].name, plan.groups[i].why)
 
 
 def checked(plan: Plan, trials: Trials, chosen: Sequence[int]) -> bool:
