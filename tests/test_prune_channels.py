@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import json
 import os
 from typing import Any
 
@@ -61,6 +62,7 @@ def test_reaches_the_share_and_says_so(pair: Pair) -> None:
     assert step["achieved"] == small.report.share == small.report.weights_after / small.report.weights_before
     assert step["groups"] == {r.name: [r.before, r.after] for r in small.report if r.after < r.before}
     assert step["refused"] == {r.name: r.why for r in small.report.refused}
+    assert [r["name"] for r in json.loads(small.report.to_json())["rows"]] == [r.name for r in small.report]
     assert model.metadata["recipe"] == []
 
 

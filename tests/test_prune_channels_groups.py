@@ -185,6 +185,7 @@ def test_follows(case: str) -> None:
     forward, parts, shape = FOLLOWED[case]
     small = pruned(From(forward, **parts), shape)
     assert small.report.share < 0.7
+    assert {r.why for r in small.report.refused} <= {OUTPUT, "the input 'x' keeps its size"}
     x = next(iter(small.examples.values()))
     assert small.module(x).shape[1:] == forward(From(forward, **parts), x).shape[1:]
 

@@ -104,7 +104,7 @@ def prune_channels(
     Source: groups after Fang et al. 2023 (DepGraph, arXiv:2301.12900).
     """
     check_options(target_size, score, round_to)
-    model = check_model(model, "taille.prune_model")
+    model = check_model(model, "prune_channels")
     if not isinstance(model, TorchModel):
         raise TypeError(f"prune_channels takes a TorchModel, not {type(model).__name__}; prune before quantising")
     check_weights(model.module)

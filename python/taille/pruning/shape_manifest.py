@@ -57,7 +57,7 @@ def save_pruned(model: BaseMLModel, path: str | Path) -> int:
         TypeError: `model` is not a TorchModel, or its state_dict holds other things than tensors.
         OSError: the file cannot be written; one that was there stays.
     """
-    model = check_model(model, "taille.prune_model")
+    model = check_model(model, "save_pruned")
     if not isinstance(model, TorchModel):
         raise TypeError(f"save_pruned takes a TorchModel, not {type(model).__name__}; compiled models have save()")
     tensors = state_tensors(model.module)
