@@ -1,0 +1,1 @@
+"""Pruning: weights that matter little are removed, one by one, in blocks, or as whole channels."""
