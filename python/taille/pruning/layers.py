@@ -151,7 +151,7 @@ def survey(model: TorchModel, options: Options, found: Trace) -> list[Layer]:
         if p.dim() >= 2 and id(p) not in held
     ]
     if all(x.why for x in layers):
-        reasons = "; ".join(f"{x.name}: {x.why}" for x in layers) or "the module has no layers with weights"
+        reasons = "; ".join(f"{x.name or 'the module'}: {x.why}" for x in layers) or "it has no layers with weights"
         raise ValueError(f"nothing to prune in {model.name}: {reasons}. See include_first_last, min_weights and ignore")
     return layers
 
