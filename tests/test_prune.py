@@ -86,6 +86,13 @@ def test_n_of_m_neighbours_stay(pattern: str, n: int, m: int) -> None:
         assert (kept.reshape(*kept.shape[:2], -1, m).sum(-1) == n).all()
 
 
+def test_the_best_of_m_neighbours_stay() -> None:
+    scores = np.random.default_rng(0).random((8, 16))
+    mask = make_mask(scores, parse_pattern("1:4"), 0.25)
+    groups = scores.reshape(8, 4, 4)
+    np.testing.assert_array_equal(mask.reshape(8, 4, 4), groups == groups.max(2, keepdims=True))
+
+
 def test_the_best_blocks_stay() -> None:
     """Against a sort of the block sums, done here another way."""
     model = images()
@@ -248,6 +255,8 @@ def test_pruning_twice_keeps_what_has_gone() -> None:
     assert torch.equal(second.masks["2"], first.masks["2"])
     assert (weights_of(second)["2"][~first.masks["2"]] == 0).all()
     assert not (second.masks["6"] & ~first.masks["6"]).any()
+    third = taille.prune_model(first, 0.9, "magnitude")  # more than there is: refitting brings nothing back either
+    assert not any((weights_of(third)[name][~mask] != 0).any() for name, mask in first.masks.items())
     assert [s["method"] for s in second.metadata["recipe"]] == ["structured", "magnitude"]
 
 
@@ -323,6 +332,7 @@ def test_the_allocation_is_the_best_on_convex_curves() -> None:
         for a in shares for b in shares for c in shares if a + b + c == 1.5
     )  # fmt: skip
     assert sum(np.interp(found[n], *zip(*sorted(curves[n]), strict=True)) for n in curves) <= best + 1e-9
+    assert sum(allocate(curves, weights, Options(0.55, "sensitivity")).values()) == pytest.approx(1.65)
     bumpy = {"a": [(1.0, 0.0), (0.75, 5.0), (0.5, 1.0)], "b": [(1.0, 0.0), (0.5, 2.0)]}
     assert allocate(bumpy, {"a": 100, "b": 100}, Options(0.75, "sensitivity")) == {"a": 0.5, "b": 1.0}
 

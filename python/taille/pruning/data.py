@@ -92,7 +92,10 @@ class Batches:
 
     def count(self) -> int:
         """How many batches one pass has; iterates where the data does not say."""
-        return len(self.data) if hasattr(self.data, "__len__") else sum(1 for _ in self.data)
+        try:
+            return len(self.data)
+        except TypeError:
+            return sum(1 for _ in self.data)
 
     def _batch(self, number: int, given: Any) -> Batch:
         arrays = batch_arrays(number, given, self.spec, {}, self.which)

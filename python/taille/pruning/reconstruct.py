@@ -217,9 +217,10 @@ def refit(name: str, layer: nn.Module, seen: Evidence, mask: torch.Tensor) -> fl
     dense = weight_rows(layer.weight.detach()).double().numpy() * kept
     biased, ridge = layer.bias is not None, RIDGES[0]
     if fit.rows + held.rows < FEW_ROWS * int(kept.sum(1).max()):
-        ridge = RIDGES[-1]
-        if held.rows and fit.rows:
-            ridge = min(RIDGES, key=lambda r: held.error(*fit.fit(dense, kept, r, biased)))
+        if not (held.rows and fit.rows):  # a handful of samples: nothing to choose on, so nothing is fitted
+            bias = layer.bias.double().numpy() if biased else np.zeros(len(dense))
+            return max(fit, held, key=lambda s: s.rows).error(dense, bias)
+        ridge = min(RIDGES, key=lambda r: held.error(*fit.fit(dense, kept, r, biased)))
     fit.join(held)
     rows, bias = fit.fit(dense, kept, ridge, biased)
     layer.weight.copy_(rows_weight(torch.from_numpy(rows).float(), layer.weight.shape))
