@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +17,7 @@ from taille.batches import batch_arrays, wanted_batch
 if TYPE_CHECKING:
     from taille.torch_model import TorchModel
 
-__all__ = ["Batch", "Batches", "tensors_in"]
+__all__ = ["Batch", "Batches", "seeded", "tensors_in"]
 
 
 @dataclass(frozen=True)
@@ -81,14 +83,22 @@ class Batches:
                 f"iterable that can be iterated more than once, of batches of {wanted_batch(self.spec)}"
             )
 
-    def steps(self, start: int) -> Iterator[Batch]:
-        """The batches over and over, without end, but for the first `start` of them."""
+    def steps(self, start: int, seed: int) -> Iterator[Batch]:
+        """The batches over and over, without end, but for the first `start` of them.
+
+        Each pass begins with torch's random numbers at a seed of its own, so that a DataLoader that shuffles gives the
+        same order again after an interrupt.
+        """
         passed = 0
-        while True:
-            for batch in self:
+        for turn in itertools.count():
+            batches = iter(self)
+            with seeded(seed + turn):
+                batch: Batch | None = next(batches)  # here the order is drawn
+            while batch is not None:
                 if passed >= start:
                     yield batch
                 passed += 1
+                batch = next(batches, None)
 
     def count(self) -> int:
         """How many batches one pass has; iterates where the data does not say."""
@@ -108,6 +118,14 @@ class Batches:
         targets = tuple(tensor_of(t) if isinstance(t, np.ndarray) else t for t in targets)
         samples = next(iter(inputs.values())).shape[0] if self._counted else 1
         return Batch(inputs, targets, int(samples))
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Random numbers of torch from this seed; afterwards they go on as if nothing had been drawn."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
 
 
 def tensor_of(array: Array) -> torch.Tensor:

@@ -88,9 +88,9 @@ def prune_model(
         steps: of training, one batch each; by default 250 of distillation, 1000 of a schedule.
         epochs: passes over the data instead of `steps`.
         lr: the highest learning rate of AdamW; it falls to zero along a cosine.
-        seed: of the random numbers in training (dropout).
-        checkpoint: a file to go on from after an interrupt: call again with the same arguments, and data in the same
-            order, and the result is what it would have been. It is removed at the end.
+        seed: of torch's random numbers in training (dropout, the order of a DataLoader that shuffles).
+        checkpoint: a file to go on from after an interrupt: call again with the same arguments, and the same data, and
+            the result is what it would have been. It is removed at the end.
         progress: called with a stage ("reconstructing"), how much is done and of how much.
 
     Returns:

@@ -36,7 +36,7 @@ RIDGES = (0.01, 0.1, 1.0, 10.0, math.inf)  # of the mean diagonal; infinite: the
 FEW_ROWS = 8  # rows per unknown, below which the ridge is chosen
 HELD_OUT = 4  # one sample in that many is kept from the fit to choose on
 CHUNK = 1 << 24  # numbers of unfolded input at a time
-ENOUGH_ROWS = 32  # rows per unknown; more of them change little
+ENOUGH_ROWS = 32  # rows per unknown of a channel; more of them change little
 ENOUGH_SAMPLES = 64
 
 
@@ -47,10 +47,10 @@ class Reached(Exception):  # noqa: N818 - a signal, no error
 class Sums:
     """The moments of one layer's inputs and wanted outputs, in float64."""
 
-    def __init__(self, unknowns: int, outputs: int):
-        self.xx = torch.zeros(unknowns, unknowns, dtype=torch.float64)
-        self.xy = torch.zeros(unknowns, outputs, dtype=torch.float64)
-        self.x = torch.zeros(unknowns, dtype=torch.float64)
+    def __init__(self, inputs: int, outputs: int):
+        self.xx = torch.zeros(inputs, inputs, dtype=torch.float64)
+        self.xy = torch.zeros(inputs, outputs, dtype=torch.float64)
+        self.x = torch.zeros(inputs, dtype=torch.float64)
         self.y = torch.zeros(outputs, dtype=torch.float64)
         self.yy = 0.0
         self.rows = 0
@@ -61,7 +61,7 @@ class Sums:
             setattr(self, name, getattr(self, name) + value)
 
     def add(self, x: torch.Tensor, y: torch.Tensor) -> None:
-        """Add rows x [n, unknowns] with y [n, outputs]."""
+        """Add rows x [n, inputs] with y [n, outputs]."""
         self.xx += x.T @ x
         self.xy += x.T @ y
         self.x += x.sum(0, dtype=torch.float64)
@@ -116,10 +116,9 @@ def reconstruct(work: Work, names: Sequence[str]) -> dict[str, float]:
     """
     model, module = work.model, work.module
     layers = {name: module.get_submodule(name) for name in names}
-    seen = {}
-    for name, layer in layers.items():
-        outputs, unknowns = weight_rows(layer.weight).shape
-        seen[name] = Evidence(Sums(unknowns, outputs), Sums(unknowns, outputs))
+    masks = {name: weight_rows(work.state.masks[name]) for name in names}
+    unknowns = {name: int(mask.sum(1).max()) for name, mask in masks.items()}
+    seen = {name: Evidence(Sums(*mask.shape[::-1]), Sums(*mask.shape[::-1])) for name, mask in masks.items()}
     calls = samples = 0
     which = "calibration" if model.calibration_data is not None else "train"
     with eval_mode(model.module), eval_mode(module), torch.no_grad():
@@ -127,9 +126,9 @@ def reconstruct(work: Work, names: Sequence[str]) -> dict[str, float]:
             wanted, calls = targets(model, names, batch.inputs, calls)
             moments(work, seen, wanted, batch.inputs, i)
             samples += batch.samples
-            if samples >= ENOUGH_SAMPLES and all(s.fit.rows >= ENOUGH_ROWS * len(s.fit.x) for s in seen.values()):
+            if samples >= ENOUGH_SAMPLES and all(s.fit.rows >= ENOUGH_ROWS * unknowns[n] for n, s in seen.items()):
                 break
-        return {name: refit(name, layers[name], seen[name], work.state.masks[name]) for name in names}
+        return {name: refit(name, layers[name], seen[name], masks[name].numpy()) for name in names}
 
 
 def targets(
@@ -208,12 +207,11 @@ def unfolded(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
     return columns.reshape(images * positions, -1)
 
 
-def refit(name: str, layer: nn.Module, seen: Evidence, mask: torch.Tensor) -> float:
+def refit(name: str, layer: nn.Module, seen: Evidence, kept: Array) -> float:
     """Solve for the weights that remain, and the bias if the layer has one; gives the relative error left."""
     fit, held = seen.fit, seen.held
     if not all(bool(torch.isfinite(t).all()) for s in (fit, held) for t in (s.xx, s.xy)):
         raise ValueError(f"'{name}' reads or gives NaN or infinite values on the calibration data; wanted finite ones")
-    kept = weight_rows(mask).numpy()
     dense = weight_rows(layer.weight.detach()).double().numpy() * kept
     biased, ridge = layer.bias is not None, RIDGES[0]
     if fit.rows + held.rows < FEW_ROWS * int(kept.sum(1).max()):

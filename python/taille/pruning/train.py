@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from taille.pruning.data import Batch, Batches, tensors_in
+from taille.pruning.data import Batch, Batches, seeded, tensors_in
 from taille.pruning.layers import EMBEDDINGS, call, hooked
 from taille.pruning.masks import make_mask
 from taille.pruning.model import apply_masks, narrowed
@@ -46,7 +46,7 @@ def train(work: Work) -> None:
     optimizer = torch.optim.AdamW(parameters, lr=options.lr, weight_decay=0.0)
     restore(optimizer, parameters, state.optimizer)
     watched = hidden_states(work)
-    batches = data.steps(state.step)
+    batches = data.steps(state.step, options.seed)
     with eval_mode(work.model.module), mode_of(work.module, training=labelled):
         while state.step < state.steps:
             close_masks(work)
@@ -159,14 +159,6 @@ def mode_of(module: nn.Module, *, training: bool) -> Iterator[None]:
     finally:
         for part, mode in before.items():
             part.training = mode
-
-
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Random numbers of torch from this seed; afterwards they go on as if nothing had been drawn."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        yield
 
 
 def moments(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter]) -> dict[str, torch.Tensor]:
