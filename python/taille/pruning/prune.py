@@ -108,10 +108,9 @@ def prune_model(
     if not isinstance(model, TorchModel):
         raise TypeError(f"prune_model takes a TorchModel, not {type(model).__name__}; prune first, then quantise and "
                         "compile what that gives")  # fmt: skip
-    options = options.settled(model)
-    if options.form.name == CHANNEL:  # makes a smaller module, with no masks: another way from here on
+    if options.form.name == CHANNEL:  # makes a smaller module, without masks: another way from here on
         return prune_channels(model, options)
-    return prune_weights(model, options)
+    return prune_weights(model, options.settled(model))
 
 
 def prune_channels(model: TorchModel, options: Options) -> PrunedModel:
