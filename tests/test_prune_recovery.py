@@ -166,6 +166,18 @@ def test_one_layer_is_refitted_as_least_squares_says() -> None:
     assert {r.name: r.output_error for r in small.report}["2"] == pytest.approx(ours / total, rel=1e-3)
 
 
+def test_inputs_far_from_zero_are_solved_for() -> None:
+    """In float32 their moments are no longer those of a positive matrix once the means are taken off."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(8, 64), nn.Linear(64, 32), nn.Linear(32, 3)).eval()
+    net[0].bias.data += 3e4
+    x = torch.randn(600, 8)
+    model = taille.TorchModel(net, (x[:2],), calibration_data=x[:500].split(50))
+    none, fitted = (taille.prune_model(model, 0.5, recovery=r).predict(x[500:]) for r in ("none", "reconstruction"))
+    wanted = model.predict(x[500:])
+    assert (fitted - wanted).square().sum() < 0.1 * (none - wanted).square().sum()
+
+
 @pytest.mark.parametrize("schedule", ["polynomial", "oneshot"])
 def test_the_schedule_trains_on_labels(trained: taille.TorchModel, schedule: str) -> None:
     small = prune(trained, schedule=schedule, recovery="schedule", epochs=7, steps=None, lr=3e-3)

@@ -249,7 +249,19 @@ def solve(h: Array, c: Array, dense: Array, kept: Array, ridge: float) -> Array:
         part = h[np.ix_(columns, columns)]
         gap = c[np.ix_(columns, members)] - part @ dense[np.ix_(members, columns)].T
         part[np.diag_indices_from(part)] += weight
-        factor = torch.linalg.cholesky(torch.from_numpy(part))
-        change = torch.cholesky_solve(torch.from_numpy(gap), factor).numpy()
-        fitted[np.ix_(members, columns)] += change.T
+        fitted[np.ix_(members, columns)] += solve_positive(torch.from_numpy(part), torch.from_numpy(gap), weight).T
     return fitted
+
+
+def solve_positive(h: torch.Tensor, c: torch.Tensor, least: float) -> Array:
+    """Solve h x = c for a symmetric h whose eigenvalues are `least` at least, but for rounding.
+
+    That may be large: h was summed in float32 before means were taken off, and means can be thousands of deviations.
+    """
+    factor, failed = torch.linalg.cholesky_ex(h)
+    if failed:
+        values, vectors = torch.linalg.eigh(h)
+        found: Array = (vectors @ ((vectors.T @ c) / values.clamp(min=least)[:, None])).numpy()
+    else:
+        found = torch.cholesky_solve(c, factor).numpy()
+    return found
