@@ -31,7 +31,7 @@ class Blocks(nn.Module):
         self.head = nn.Linear(16, 5)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = torch.relu(self.down(torch.relu(self.stem(x))))
+        x = torch.relu(self.down(input=torch.relu(self.stem(x))))
         x = torch.relu(self.norm(self.wide(x))).mean((2, 3))
         for block in self.blocks:
             x = x + self.dropout(block(x))

@@ -68,8 +68,18 @@ def rows_weight(rows: torch.Tensor, shape: tuple[int, ...] | torch.Size) -> torc
 
 @contextmanager
 def hooked(module: nn.Module, hooks: dict[str, Any]) -> Iterator[None]:
-    """Forward hooks on submodules, by path, for as long as the context lasts."""
-    handles = [module.get_submodule(name).register_forward_hook(hook) for name, hook in hooks.items()]
+    """Forward hooks (module, args, output) on submodules, by path, for as long as the context lasts.
+
+    `args` begins with the input also where that was passed by keyword.
+    """
+
+    def adapted(hook: Any) -> Any:
+        return lambda module, args, kwargs, output: hook(module, (*args, *kwargs.values()), output)
+
+    handles = [
+        module.get_submodule(name).register_forward_hook(adapted(hook), with_kwargs=True)
+        for name, hook in hooks.items()
+    ]
     try:
         yield
     finally:
@@ -109,9 +119,9 @@ def trace(model: TorchModel) -> Trace:
             if isinstance(module, NORMS):
                 return
             found.first = found.first or name
-            given = args[0] if args else None
+            given = args[0]
             if name not in found.calls:
-                if kept and given is not None and given is kept[-1]:
+                if kept and given is kept[-1]:
                     found.groups[-1].append(name)
                 else:
                     found.groups.append([name])
@@ -121,7 +131,7 @@ def trace(model: TorchModel) -> Trace:
         return hook
 
     watched = {n: note(n) for n, m in model.module.named_modules() if isinstance(m, (*WEIGHTED, *NORMS))}
-    with eval_mode(model.module), torch.inference_mode(), hooked(model.module, watched):
+    with eval_mode(model.module), torch.no_grad(), hooked(model.module, watched):
         call(model, model.module, model.examples)
     return found
 

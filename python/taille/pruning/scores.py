@@ -65,7 +65,7 @@ def input_energy(model: TorchModel, layers: Sequence[Layer], options: Options) -
         return hook
 
     done = 0
-    with eval_mode(model.module), torch.inference_mode(), hooked(model.module, {n: note(n) for n in counts}):
+    with eval_mode(model.module), torch.no_grad(), hooked(model.module, {n: note(n) for n in counts}):
         for batch in Batches(model, "calibration", options.calibration_samples):
             call(model, model.module, batch.inputs)
             done += batch.samples
