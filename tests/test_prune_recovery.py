@@ -276,6 +276,36 @@ def test_a_further_fine_tune_keeps_the_masks(optimizer: Callable[[Any], Any]) ->
     torch.testing.assert_close(native.predict(x), small.predict(x), rtol=1e-3, atol=1e-4)
 
 
+class Tokens(nn.Module):
+    """Token by token, with a mask for who wants to know."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(50, 32)
+        self.layers = nn.Sequential(nn.Linear(32, 64), nn.GELU(), nn.Linear(64, 32), nn.LayerNorm(32))
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        return self.layers(self.table(input_ids)) * (1 + 0 * attention_mask[..., None])
+
+
+@pytest.mark.parametrize("recovery", ["reconstruction", "distillation"])
+def test_what_is_padding_does_not_matter(recovery: str) -> None:
+    torch.manual_seed(0)
+    net, made = Tokens().eval(), []
+    ids, mask = torch.randint(0, 40, (64, 12)), (torch.arange(12) < torch.randint(2, 12, (64, 1))).long()
+    for padding in (41, 49):
+        batches = [
+            {"input_ids": torch.where(m == 1, i, padding), "attention_mask": m}
+            for i, m in zip(ids.split(16), mask.split(16), strict=True)
+        ]
+        axes = {key: {0: "batch", 1: "sequence"} for key in batches[0]}
+        model = taille.TorchModel(net, batches[0], dynamic_shapes=axes, calibration_data=batches)
+        made.append(taille.prune_model(model, 0.25, "structured", recovery=recovery, steps=5))
+    for name, tensor in made[0].module.state_dict().items():
+        torch.testing.assert_close(tensor, made[1].module.state_dict()[name], rtol=1e-4, atol=1e-6, msg=name)
+    assert all(torch.equal(m, made[1].masks[n]) for n, m in made[0].masks.items())
+
+
 class Interrupt(KeyboardInterrupt):
     pass
 

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 __all__ = ["Batch", "Batches", "seeded", "tensors_in"]
 
 
+MASK = "attention_mask"
+
+
 @dataclass(frozen=True)
 class Batch:
     """One batch.
@@ -32,6 +35,24 @@ class Batch:
     inputs: dict[str, torch.Tensor]
     targets: tuple[Any, ...]
     samples: int
+
+    def real(self, value: torch.Tensor) -> torch.Tensor:
+        """The rows of [batch, sequence, features] that are no padding, [rows, features]; other values as they are.
+
+        What is padding an input "attention_mask" says, as transformers have it: [batch, sequence], 0 for padding.
+        Padded positions hold what nobody reads, so nothing is fitted to them.
+        """
+        mask = self.inputs.get(MASK)
+        fits = mask is not None and mask.dim() == 2 and value.dim() == 3 and value.shape[:2] == mask.shape
+        return value[mask != 0] if fits else value
+
+    def pooled(self, value: torch.Tensor) -> torch.Tensor | None:
+        """The mean over the positions that are no padding, [batch, features]; None for what has no positions."""
+        mask = self.inputs.get(MASK)
+        if mask is None or mask.dim() != 2 or value.dim() != 3 or value.shape[:2] != mask.shape:
+            return value.mean(1) if value.dim() == 3 else None
+        weights = (mask != 0).to(value.dtype)[..., None]
+        return (value * weights).sum(1) / weights.sum(1).clamp(min=1)
 
     def part(self, start: int, stop: int) -> Batch:
         """Those samples of every tensor that has a dimension of samples."""

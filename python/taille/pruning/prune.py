@@ -63,6 +63,7 @@ def prune_model(
     `train_data`: "distillation" of outputs and hidden states, after reconstruction, on inputs without labels;
     `calibration_data`: "reconstruction", a least-squares refit of the weights that remain, layer by layer;
     nothing: "none". The recipe in `metadata` records which it was.
+    Positions that an input called "attention_mask" says are padding are left out of all of it.
 
     Args:
         model: a `TorchModel`.

@@ -22,7 +22,7 @@ from torch import nn
 from torch.nn import functional
 
 from taille.arrays import Array
-from taille.pruning.data import Batches
+from taille.pruning.data import Batch, Batches
 from taille.pruning.layers import call, hooked, rows_weight, weight_rows
 from taille.pruning.work import Work
 from taille.torch_model import eval_mode
@@ -94,13 +94,17 @@ class Evidence:
     fit: Sums
     held: Sums
 
-    def add(self, layer: nn.Module, x: torch.Tensor, y: torch.Tensor, batch: int) -> None:
-        """Add one call: the last quarter of its samples is held out; of tiny batches, every fourth batch."""
+    def add(self, layer: nn.Module, x: torch.Tensor, y: torch.Tensor, batch: Batch, number: int) -> None:
+        """Add one call in the batch of that number.
+
+        The last quarter of its samples is held out; of tiny batches, every fourth batch.
+        """
         samples = len(x)
-        kept = samples - samples // HELD_OUT if samples >= HELD_OUT else samples * (batch % HELD_OUT < HELD_OUT - 1)
-        for sums, part, given in ((self.fit, x[:kept], y[:kept]), (self.held, x[kept:], y[kept:])):
-            if len(part):
-                add_rows(sums, layer, part, given)
+        kept = samples - samples // HELD_OUT if samples >= HELD_OUT else samples * (number % HELD_OUT < HELD_OUT - 1)
+        for sums, start, stop in ((self.fit, 0, kept), (self.held, kept, samples)):
+            if stop > start:
+                mine = batch.part(start, stop)
+                add_rows(sums, layer, mine.real(x[start:stop]), mine.real(y[start:stop]))
 
 
 def reconstruct(work: Work, names: Sequence[str]) -> dict[str, float]:
@@ -124,7 +128,7 @@ def reconstruct(work: Work, names: Sequence[str]) -> dict[str, float]:
     with eval_mode(model.module), eval_mode(module), torch.no_grad():
         for i, batch in enumerate(Batches(model, which, work.options.calibration_samples)):
             wanted, calls = targets(model, names, batch.inputs, calls)
-            moments(work, seen, wanted, batch.inputs, i)
+            moments(work, seen, wanted, batch, i)
             samples += batch.samples
             if samples >= ENOUGH_SAMPLES and all(s.fit.rows >= ENOUGH_ROWS * unknowns[n] for n, s in seen.items()):
                 break
@@ -156,8 +160,8 @@ def moments(
     work: Work,
     seen: dict[str, Evidence],
     wanted: dict[str, list[torch.Tensor]],
-    inputs: dict[str, torch.Tensor],
-    batch: int,
+    batch: Batch,
+    number: int,
 ) -> None:
     """Run the pruned network and add what the layers read, with what they should give."""
     left = sum(map(len, wanted.values()))
@@ -165,14 +169,14 @@ def moments(
     def note(name: str) -> Any:
         def hook(layer: nn.Module, args: tuple[torch.Tensor, ...], _output: Any) -> None:
             nonlocal left
-            seen[name].add(layer, args[0], wanted[name].pop(0), batch)
+            seen[name].add(layer, args[0], wanted[name].pop(0), batch, number)
             left -= 1
             if not left:
                 raise Reached
 
         return hook
 
-    run_until(work.model, work.module, {name: note(name) for name in seen}, inputs)
+    run_until(work.model, work.module, {name: note(name) for name in seen}, batch.inputs)
 
 
 def run_until(model: TorchModel, module: nn.Module, hooks: dict[str, Any], inputs: dict[str, torch.Tensor]) -> None:

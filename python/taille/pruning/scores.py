@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from taille.arrays import Array
-from taille.pruning.data import Batches
+from taille.pruning.data import Batch, Batches
 from taille.pruning.layers import Layer, call, hooked, weight_rows
 from taille.pruning.options import Options
 from taille.torch_model import eval_mode
@@ -57,7 +57,7 @@ def input_energy(model: TorchModel, layers: Sequence[Layer], options: Options) -
 
     def note(name: str) -> Any:
         def hook(module: nn.Module, args: tuple[torch.Tensor, ...], _: Any) -> None:
-            given = args[0].flatten(2).transpose(1, 2) if isinstance(module, nn.Conv2d) else args[0]
+            given = args[0].flatten(2).transpose(1, 2) if isinstance(module, nn.Conv2d) else now[0].real(args[0])
             given = given.reshape(-1, given.shape[-1])
             sums[name] = sums.get(name, 0) + given.square().sum(0, dtype=torch.float64)
             counts[name] += len(given)
@@ -65,8 +65,10 @@ def input_energy(model: TorchModel, layers: Sequence[Layer], options: Options) -
         return hook
 
     done = 0
+    now: list[Batch] = []
     with eval_mode(model.module), torch.no_grad(), hooked(model.module, {n: note(n) for n in counts}):
         for batch in Batches(model, "calibration", options.calibration_samples):
+            now[:] = [batch]
             call(model, model.module, batch.inputs)
             done += batch.samples
             if options.progress:

@@ -109,8 +109,12 @@ def loss_of(work: Work, watched: list[str], batch: Batch, labelled: bool) -> tor
     with torch.no_grad():
         wanted, wanted_outputs = observed(work.model, work.model.module, watched, batch)
     given, outputs = observed(work.model, work.module, watched, batch)
-    hidden = [relative_error(g, w) for g, w in zip(given, wanted, strict=True)]
-    ends = [relative_error(g, w) for g, w in zip(tensors_in(outputs), tensors_in(wanted_outputs), strict=True)]
+    hidden = [relative_error(batch.real(g), batch.real(w)) for g, w in zip(given, wanted, strict=True)]
+    ends = []
+    for output, exact in zip(tensors_in(outputs), tensors_in(wanted_outputs), strict=True):
+        ends.append(relative_error(batch.real(output), batch.real(exact)))
+        pools = batch.pooled(output), batch.pooled(exact)  # what an embedding of the whole sequence is made of
+        ends += [relative_error(pools[0], pools[1])] if pools[0] is not None else []
     loss = sum(ends) / max(1, len(ends)) + sum(hidden) / max(1, len(hidden))
     if labelled:
         assert work.model.loss_fn is not None  # the options were settled
