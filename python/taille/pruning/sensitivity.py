@@ -100,8 +100,8 @@ class Losses:
         error = squares = 0.0
         for batch, exact in zip(self._batches, self._exact, strict=True):
             for given, wanted in zip(tensors_in(self._run(batch.inputs)), exact, strict=True):
-                error += float((given - wanted).square().sum())
-                squares += float(wanted.square().sum())
+                error += float(batch.real(given - wanted).square().sum())
+                squares += float(batch.real(wanted).square().sum())
         return error / squares if squares else error
 
 
