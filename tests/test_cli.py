@@ -62,7 +62,7 @@ def test_compile_to_half_and_inspect(folder, precision):
     assert shown["precisions"][precision] == 2
 
 
-@pytest.mark.parametrize("command", ["demo", "compile", "quantize", "bench", "inspect", "profile", "doctor"])
+@pytest.mark.parametrize("command", ["demo", "compile", "quantize", "prune", "bench", "inspect", "profile", "doctor"])
 def test_every_command_has_help(command):
     done = cli(command, "--help")
     assert done.returncode == 0

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from taille.compiled import CompiledModel, load
     from taille.errors import ArtefactError, CaptureError, Error, IsaError
     from taille.models import BaseMLModel, TensorSpec
+    from taille.pruning import PrunedModel, prune_model
     from taille.quantization import quantize_model
     from taille.quantized import QuantizedModel
     from taille.torch_model import TorchModel
@@ -27,12 +28,14 @@ __all__ = [
     "CompiledModel",
     "Error",
     "IsaError",
+    "PrunedModel",
     "QuantizedModel",
     "TensorSpec",
     "TorchModel",
     "compile_model",
     "kernels",
     "load",
+    "prune_model",
     "quantize_model",
 ]
 
@@ -43,11 +46,13 @@ _MODULES = {
     "CompiledModel": "compiled",
     "Error": "errors",
     "IsaError": "errors",
+    "PrunedModel": "pruning",
     "QuantizedModel": "quantized",
     "TensorSpec": "models",
     "TorchModel": "torch_model",
     "compile_model": "compilation",
     "load": "compiled",
+    "prune_model": "pruning",
     "quantize_model": "quantization",
 }
 

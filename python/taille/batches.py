@@ -18,7 +18,9 @@ def wanted_batch(spec: Sequence[TensorSpec]) -> str:
     return "; ".join(map(str, spec))
 
 
-def batch_arrays(number: int, batch: Any, spec: Sequence[TensorSpec], limits: Limits) -> Arrays:
+def batch_arrays(
+    number: int, batch: Any, spec: Sequence[TensorSpec], limits: Limits, data: str = "calibration"
+) -> Arrays:
     """Take the model's inputs out of one batch; entries beyond them (labels) are not used.
 
     Args:
@@ -26,12 +28,13 @@ def batch_arrays(number: int, batch: Any, spec: Sequence[TensorSpec], limits: Li
         batch: a tensor or array, a tuple or list that begins with the inputs, or a dict by input name.
         spec: the model's inputs.
         limits: of the named dimensions.
+        data: which data it is of, for messages.
 
     Raises:
         TypeError, ValueError: the batch has another form, dtype or shape; the message names the batch and the input.
     """
     names = [s.name for s in spec]
-    where = f"calibration batch {number}"
+    where = f"{data} batch {number}"
     if isinstance(batch, Mapping):
         missing = [n for n in names if n not in batch]
         if missing:

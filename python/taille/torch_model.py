@@ -59,7 +59,8 @@ class TorchModel(BaseMLModel):
             train_data: for methods that train.
             test_data: for methods that measure.
             eval_fn: gives the quality of any taille model, higher is better.
-            loss_fn: for methods that train.
+            loss_fn: for methods that train: `loss_fn(outputs, *targets)` gives a tensor of one element to minimise.
+                `outputs` is what the module gives; `targets` is what a batch of `train_data` holds beyond the inputs.
             name: how reports call the model; by default the module's class.
 
         Raises:

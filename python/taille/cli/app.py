@@ -10,6 +10,7 @@ from taille.cli.demo import demo
 from taille.cli.doctor import doctor
 from taille.cli.inspect import inspect
 from taille.cli.profile import profile
+from taille.cli.prune import prune
 from taille.cli.quantize import quantize
 
 __all__ = ["app"]
@@ -24,6 +25,7 @@ app = typer.Typer(
 app.command()(demo)
 app.command("compile")(compile_command)
 app.command()(quantize)
+app.command()(prune)
 app.command()(bench)
 app.command()(inspect)
 app.command()(profile)

@@ -12,28 +12,33 @@ if TYPE_CHECKING:
 
     from taille import _native
 
-__all__ = ["Ignored", "ignored_nodes", "text_of"]
+__all__ = ["Ignored", "ignored_names", "ignored_nodes", "text_of"]
 
 Ignored = str | re.Pattern[str] | type[Any]  # a class is one of nn.Module
 REGEX = "re:"  # begins a string that is a regular expression
 
 
 def ignored_nodes(graph: _native.Graph, module: nn.Module, ignore: Sequence[Ignored]) -> list[str]:
-    """The names of the nodes that the entries of `ignore` match, in the order of the entries.
+    """The names of the graph's nodes that the entries of `ignore` match; see `ignored_names`."""
+    return ignored_names({str(n["name"]): str(n["op"]) for n in graph.nodes}, module, ignore)
 
-    A string is a node's name; else an op ("conv2d"); else, after "re:", a regular expression; else a shell pattern.
-    Regular expressions match the whole name. A class of modules matches the nodes that came from modules of it.
+
+def ignored_names(nodes: dict[str, str], module: nn.Module, ignore: Sequence[Ignored], what: str = "node") -> list[str]:
+    """The names in `nodes` (name -> op) that the entries of `ignore` match, in the order of the entries.
+
+    A string is a name; else an op ("conv2d"); else, after "re:", a regular expression; else a shell pattern.
+    Regular expressions match the whole name. A class of modules matches the nodes that came from modules of it. `what`
+    is how messages call a node.
 
     Raises:
         TypeError: an entry is none of these.
         ValueError: an entry that matches no node, or a regular expression with a mistake.
     """
-    nodes = {str(n["name"]): str(n["op"]) for n in graph.nodes}
     found: dict[str, None] = {}
     for entry in ignore:
         matches = match(entry, nodes, module)
         if not matches:
-            raise ValueError(f"ignore: {absent(entry)}; the nodes are {', '.join(nodes)}")
+            raise ValueError(f"ignore: {absent(entry, what)}; the {what}s are {', '.join(nodes)}")
         found |= dict.fromkeys(matches)
     return list(found)
 
@@ -78,13 +83,13 @@ def nodes_of_class(kind: type[Any], nodes: dict[str, str], module: nn.Module) ->
     return [n for n in nodes if any(inside(n, path) for path in chosen)]
 
 
-def absent(entry: Ignored) -> str:
+def absent(entry: Ignored, what: str) -> str:
     """What an error says of an entry that matches nothing."""
     if isinstance(entry, type):
-        return f"no node comes from a {entry.__name__}"
+        return f"no {what} comes from a {entry.__name__}"
     if isinstance(entry, re.Pattern) or entry.startswith(REGEX):
-        return f"no node matches {text_of(entry)!r}"
-    return f"no node is called {entry!r}"
+        return f"no {what} matches {text_of(entry)!r}"
+    return f"no {what} is called {entry!r}"
 
 
 def text_of(entry: Ignored) -> str:

@@ -1,0 +1,93 @@
+"""`taille prune`, run as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import taille
+
+MODEL = """
+import taille, torch
+from torch import nn
+
+def small():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 16, 3, padding=1), nn.ReLU(),
+                        nn.Flatten(), nn.Linear(16 * 64, 10))
+    x = torch.randn(64, 3, 8, 8)
+    return taille.TorchModel(net, (x,), calibration_data=[x])
+"""
+
+
+def cli(*args: Any, cwd: Path) -> subprocess.CompletedProcess[str]:
+    code = "from taille.cli import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", code, "prune", *map(str, args)],
+        capture_output=True, text=True, check=False, cwd=cwd, env={**os.environ, "COLUMNS": "200"},
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("prune")
+    (folder / "nets.py").write_text(MODEL)
+    return folder
+
+
+STRUCTURED = ["--target-size", 0.25, "--method", "structured", "--pattern", "block4x4"]
+
+
+def test_prune_and_quantise(folder: Path) -> None:
+    done = cli("nets.py:small", "-o", "p.safetensors", *STRUCTURED, "--quantize", "int8", "--json", cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(done.stdout)
+    assert [s["step"] for s in found["recipe"]] == ["prune", "quantize"]
+    assert found["recipe"][0]["share"] == 0.25
+    assert found["recipe"][0]["recovery"] == "reconstruction"
+    assert {r["name"]: r["why"] for r in found["report"]["layers"]} == {
+        "0": "the first layer",
+        "2": "",
+        "5": "the last layer",
+    }
+    assert found["size_bytes"] == (folder / "p.safetensors").stat().st_size < found["size_bytes_before"]
+    native = taille.load(folder / "p.safetensors")
+    assert native.predict(np.zeros((2, 3, 8, 8), np.float32)).shape == (2, 10)
+    assert native.metadata["recipe"] == found["recipe"]
+
+
+def test_the_report_is_a_table(folder: Path) -> None:
+    done = cli("nets.py:small", "-o", "t.safetensors", *STRUCTURED, "--report", cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for words in (
+        "float32",
+        "1 layers pruned, 2 dense; 25.00 %",
+        "recovery: reconstruction",
+        "the first layer",
+        "25.00 %",
+    ):
+        assert words in done.stdout
+    assert taille.load(folder / "t.safetensors").sparsity > 0.1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--target-size", 0.5, "--method", "structured", "--pattern", "block5x5"], "unknown pattern 'block5x5'"),
+        ([*STRUCTURED, "--quantize", "int3"], "--quantize is 'int3'"),
+        ([], "--target-size"),
+    ],
+)
+def test_mistakes_get_a_message_and_no_traceback(folder: Path, options: list[Any], message: str) -> None:
+    done = cli("nets.py:small", "-o", "x.safetensors", *options, cwd=folder)
+    assert done.returncode != 0
+    assert message in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (folder / "x.safetensors").exists()
