@@ -416,3 +416,15 @@ def test_what_cannot_be_pruned_is_named() -> None:
         model.module[2].weight[0, 0, 0, 0] = torch.nan
     with pytest.raises(ValueError, match="the weight of '2' holds NaN or infinite values"):
         taille.prune_model(model, 0.5)
+
+
+def test_channels_are_removed_by_tracing() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 16, 3), nn.ReLU(), nn.Conv2d(16, 4, 1)).eval()
+    model = taille.TorchModel(net, (torch.randn(2, 3, 8, 8),))
+    small = taille.prune_model(model, 0.5, "structured", pattern="channel")
+    assert small.parameter_count < 0.7 * model.parameter_count
+    assert small.metadata["recipe"][-1]["method"] == "channels"
+    x = np.zeros((1, 3, 8, 8), np.float32)
+    assert taille.compile_model(small).predict(x).shape == (1, 4, 4, 4)
+    with pytest.raises(ValueError, match='recovery is "reconstruction"; pattern="channel" has none'):
+        taille.prune_model(model, 0.5, "structured", pattern="channel", recovery="reconstruction")

@@ -38,6 +38,10 @@ def bench(
     peers: Annotated[
         str, typer.Option(help="Out of onnxruntime, openvino, torch, torch-compile; '' for none.")
     ] = "onnxruntime,openvino,torch",
+    sparsity: Annotated[
+        float, typer.Option(min=0, max=0.99, help="Prune the model first: the share of weights that goes.")
+    ] = 0.0,
+    pattern: Annotated[str, typer.Option(help="Of the pruning: block4x4, block2x4, block1x4, block4x16.")] = "block4x4",
     op: Annotated[list[str] | None, typer.Option(help="With kernels: gemm_s8, gemm_f32, depthwise_s8.")] = None,
     no_amx: Annotated[bool, typer.Option("--no-amx", help="Refuse AMX to all engines, taille included.")] = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print one Markdown table.")] = False,
@@ -62,7 +66,8 @@ def bench(
         runs = [(*case, count) for case in cases(model, batch) for count in counts]
         if model == "all" and sequence is not None:
             raise fail("--sequence goes with one model")
-        results = [measure(name, size, sequence, count, pairs, names) for name, size, count in runs]
+        pruning = (sparsity, pattern) if sparsity else None
+        results = [measure(name, size, sequence, count, pairs, names, pruning) for name, size, count in runs]
         result = {**machine(), "results": results}
     if as_json:
         print_json(result)
@@ -112,8 +117,25 @@ def find_model(name: str, batch: int, sequence: int | None) -> TorchModel:
     return model
 
 
+def pruned(model: TorchModel, sparsity: float, pattern: str) -> TorchModel:
+    """The model without the weights of least magnitude, for every engine; its quality is not what is measured."""
+    from taille.pruning import prune_model
+
+    small = prune_model(
+        model, 1 - sparsity, "structured", pattern=pattern, score="magnitude", recovery="none"
+    )  # fmt: skip
+    small.name = f"{model.name}, {100 * sparsity:g} % {pattern}"
+    return small
+
+
 def measure(
-    name: str, batch: int, sequence: int | None, threads: int, pairs: int, peers: Sequence[str]
+    name: str,
+    batch: int,
+    sequence: int | None,
+    threads: int,
+    pairs: int,
+    peers: Sequence[str],
+    pruning: tuple[float, str] | None,
 ) -> dict[str, Any]:
     """One comparison, with its progress on stderr."""
     from taille.bench.compare import compare
@@ -121,9 +143,13 @@ def measure(
     from taille.bench.subject import Subject
 
     found, missing = find_peers(peers)
-    with tempfile.TemporaryDirectory() as folder, steps(f"{name}, batch {batch}", len(found) + 2 + pairs) as step:
+    with tempfile.TemporaryDirectory() as folder, steps(f"{name}, batch {batch}", len(found) + 3 + pairs) as step:
         step("making the model")
-        subject = Subject(find_model(name, batch, sequence), batch, sequence, Path(folder))
+        model = find_model(name, batch, sequence)
+        if pruning:
+            step("pruning")
+            model = pruned(model, *pruning)
+        subject = Subject(model, batch, sequence, Path(folder))
         result = compare(subject, found, threads, pairs, step)
     result["skipped"] = [*missing, *result["skipped"]]
     return result

@@ -71,6 +71,7 @@ def prune(
         raise fail(f"--quantize is '{quantize}'; there are {', '.join(PRECISIONS)}")
     with clear_errors():
         import taille
+        from taille.pruning.channels import ChannelPrunedModel
         from taille.pruning.options import LEARNING_RATE
 
         err.print(f"importing {source}", markup=False)
@@ -93,6 +94,11 @@ def prune(
         })  # fmt: skip
         return
     out.print(f"{output}: {human_bytes(size)} of {human_bytes(before)}, {quantize or 'float32'}", markup=False)
+    if isinstance(pruned, ChannelPrunedModel):
+        out.print(f"{100 * step['achieved']:.2f} % of the weights of channels that can go remain", markup=False)
+        if report:
+            out.print(str(pruned.report), markup=False)
+        return
     out.print(
         f"{pruned.report.counts()}; {100 * step['share']:.2f} % of their weights remain in {step['pattern']}; "
         f"recovery: {step['recovery']}, {step['reconstructed']} layers reconstructed, {step['steps']} training steps",

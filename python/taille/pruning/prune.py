@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from taille.models import BaseMLModel, check_model
-from taille.pruning.channels import prune_channels
+from taille.pruning.channels import ChannelPrunedModel, prune_channels
 from taille.pruning.checkpoint import Checkpoint
 from taille.pruning.layers import Layer, Trace, survey, trace
 from taille.pruning.masks import make_mask, make_masks
@@ -52,7 +52,7 @@ def prune_model(
     seed: int = 0,
     checkpoint: str | Path | None = None,
     progress: Progress | None = None,
-) -> TorchModel:
+) -> PrunedModel | ChannelPrunedModel:
     """Take weights out of a model's Linear and Conv2d layers, and win back what that cost.
 
     The model itself is not changed. Embeddings, depthwise and grouped convolutions, shared weights, the first and the
@@ -116,11 +116,13 @@ def prune_model(
     return prune_weights(model, options.settled(model))
 
 
-def remove_channels(model: TorchModel, options: Options) -> TorchModel:
+def remove_channels(model: TorchModel, options: Options) -> ChannelPrunedModel:
     """Whole channels go, and nothing is trained."""
     if options.recovery not in ("auto", "none"):
-        raise ValueError(f'recovery is "{options.recovery}"; pattern="channel" makes a smaller module, to be trained as '
-                         "any other is, and has no recovery of its own")  # fmt: skip
+        raise ValueError(
+            f'recovery is "{options.recovery}"; pattern="channel" has none of its own: '
+            "what it gives is a smaller module, to be trained as any other is"
+        )
     return prune_channels(model, options.target_size, ignore=options.ignore, progress=options.progress)
 
 
