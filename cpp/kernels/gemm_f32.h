@@ -52,11 +52,18 @@ inline constexpr int64_t kGemmF32DeepFloats = 4096;
 inline constexpr int64_t kGemmF32ResidentBytes = 512 * 1024;  // in L2
 inline constexpr int64_t kGemmF32WideBlock = 1024;
 constexpr int64_t gemm_f32_widened_bytes(int64_t n, int64_t k_total) { return (n + 15) / 16 * 64 * k_total; }
+// Levels whose tiles are 16 columns wide take so many steps of a strip at a time, or all where they are little more.
+inline constexpr int64_t kGemmF32StripBlock = 256;
+constexpr int64_t gemm_f32_strip_depth(int64_t k_total) {
+  return k_total <= kGemmF32StripBlock + kGemmF32StripBlock / 2 ? k_total : kGemmF32StripBlock;
+}
 constexpr int64_t gemm_f32_scratch_bytes(DType packed_type, int64_t n, int64_t k_total) {
-  if (!is_half(packed_type)) return 0;
+  const int64_t strip = gemm_f32_strip_depth(k_total) * 16 * 4;
+  if (!is_half(packed_type)) return strip;
   const int64_t all = gemm_f32_widened_bytes(n, k_total);
   const int64_t depth = k_total < kGemmF32WideBlock ? k_total : kGemmF32WideBlock;
-  return all <= kGemmF32ResidentBytes ? all : depth * 64 * 4;
+  const int64_t widened = all <= kGemmF32ResidentBytes ? all : depth * 64 * 4;
+  return widened < strip ? strip : widened;
 }
 
 int64_t gemm_f32_packed_elements(int64_t n, int64_t k_total);

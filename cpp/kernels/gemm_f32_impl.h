@@ -178,7 +178,41 @@ inline void gemm_half(const taille::GemmF32Args& g) {
   gemm_blocked<Half>(g, rows <= taille::kGemmF32BlockRows ? taille::kGemmF32DepthBlock : taille::kGemmF32WideBlock);
 }
 
+template <class B>
+inline void copy_strip(const B* b, int64_t width, int64_t steps, float* to) {
+  for (int64_t p = 0; p < steps; ++p) store(to + 16 * p, load(b + p * width));
+}
+
+// For levels whose tiles are 16 columns wide. Such a strip lies in pieces of 64 bytes, 256 apart in its panel, which
+// share a quarter of the sets of L1: a block of it is put together in the scratch, in float32 whatever it was, and
+// meets all rows. [64, 1024] by [1024, 1024]: 11.5 MAC/cycle, 6.8 before.
+template <class B>
+inline void gemm_by_strips(const taille::GemmF32Args& g) {
+  const int64_t k_total = g.taps * g.k, deepest = taille::gemm_f32_strip_depth(k_total);
+  for (int64_t j = g.n_begin; j < g.n_end; j += 16) {
+    const int64_t panel = j / kPanel * kPanel;
+    const int64_t columns = g.n - panel < kPanel ? g.n - panel : kPanel;
+    const int64_t width = (columns + 15) / 16 * 16;
+    const B* b = static_cast<const B*>(g.packed) + panel * k_total + (j - panel);
+    int64_t begin = 0;
+    do {  // at least once, for the epilogue
+      const int64_t left = k_total - begin, steps = left < deepest ? left : deepest;
+      copy_strip(b + begin * width, width, steps, g.scratch);
+      const GemmDepth depth{g.k ? begin / g.k : 0, g.k ? begin % g.k : 0, steps, begin == 0, steps == left};
+      tiles<1>(GemmPanel<float, false>{g, j, g.scratch, 16, depth, 0, nullptr}, g.m_begin, g.m_end);
+      begin += steps;
+    } while (begin < k_total);
+  }
+}
+
 inline void gemm_run(const taille::GemmF32Args& g) {
+  if constexpr (kTileVectors == 1) {
+    if (g.m_end - g.m_begin > taille::kGemmF32DirectRows) {
+      if (g.packed_type == taille::DType::f16) return gemm_by_strips<taille::F16>(g);
+      if (g.packed_type == taille::DType::bf16) return gemm_by_strips<taille::BF16>(g);
+      return gemm_by_strips<float>(g);
+    }
+  }
   if (g.packed_type == taille::DType::f16) return gemm_half<taille::F16>(g);
   if (g.packed_type == taille::DType::bf16) return gemm_half<taille::BF16>(g);
   gemm_wide(g);
