@@ -20,10 +20,13 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from taille.cli.digits import Digits
+    from taille.torch_model import TorchModel
 
 __all__ = ["demo"]
 
 EPOCHS, QUICK_EPOCHS = 12, 4
+KEPT = 0.25  # of the weights of the pruned network
+STEPS, QUICK_STEPS = 200, 40  # of its recovery, by distillation
 SECONDS, QUICK_SECONDS = 6.0, 1.5  # of measuring, per batch size
 BATCHES = (1, 64)
 Run = Callable[["np.ndarray[Any, Any]"], Any]
@@ -35,7 +38,7 @@ def demo(
     output: Annotated[Path | None, typer.Option(help="Keep the artefacts in this folder.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Train a small network on handwritten digits, quantise it to int8, and compare it with torch."""
+    """Train a small network on handwritten digits, quantise it to int8, prune it too, and compare it with torch."""
     require("demo", "torch", "sklearn", "safetensors")
     with clear_errors(), progress_bars(transient=as_json) as progress, folder(output) as place:
         rows, facts = compare(quick, threads, place, progress)
@@ -83,16 +86,10 @@ def compare(
         net = train(data, epochs, lambda: progress.advance(task))
         torch.set_num_threads(count)
         model = taille.TorchModel(net, (data.train_x[:2],), calibration_data=data.batches(), name="digits")
-        task = progress.add_task("quantising, compiling", total=2)
-        float_path, int8_path = place / "digits-float32.safetensors", place / "digits-int8.safetensors"
-        model.save(float_path)
-        progress.advance(task)
-        taille.quantize_model(model, "int8").save(int8_path)
-        progress.advance(task)
-        models = [taille.load(p, threads=count) for p in (float_path, int8_path)]
+        paths = make_artefacts(model, place, QUICK_STEPS if quick else STEPS, progress)
         runs: dict[str, Run] = {"torch fp32": torch_run(net)}
-        runs |= {f"taille {kind}": m.predict for kind, m in zip(("fp32", "int8"), models, strict=True)}
-        sizes = [state_bytes(net), float_path.stat().st_size, int8_path.stat().st_size]
+        runs |= {f"taille {kind}": taille.load(path, threads=count).predict for kind, path in paths.items()}
+        sizes = [state_bytes(net), *(path.stat().st_size for path in paths.values())]
         rows = [
             {"name": name, "accuracy": accuracy(run, data), "size_bytes": size}
             for (name, run), size in zip(runs.items(), sizes, strict=True)
@@ -107,6 +104,27 @@ def compare(
         "torch": str(torch.__version__), "load_before": busy, "cpus": len(os.sched_getaffinity(0)),
     }  # fmt: skip
     return rows, facts
+
+
+def make_artefacts(model: TorchModel, place: Path, steps: int, progress: Progress) -> dict[str, Path]:
+    """The artefacts to measure, by what they are called."""
+    import taille
+
+    paths = {
+        "fp32": place / "digits-float32.safetensors",
+        "int8": place / "digits-int8.safetensors",
+        "pruned int8": place / "digits-pruned-int8.safetensors",
+    }
+    task = progress.add_task("quantising, pruning, compiling", total=4)
+    model.save(paths["fp32"])
+    progress.advance(task)
+    taille.quantize_model(model, "int8").save(paths["int8"])
+    progress.advance(task)
+    pruned = taille.prune_model(model, KEPT, "structured", recovery="distillation", steps=steps)
+    progress.advance(task)
+    taille.quantize_model(pruned, "int8").save(paths["pruned int8"])
+    progress.advance(task)
+    return paths
 
 
 def torch_run(net: torch.nn.Module) -> Run:
@@ -181,12 +199,19 @@ def show(result: dict[str, Any]) -> None:
         for row in result["rows"]
     ]  # fmt: skip
     print_table(title, ("model", "accuracy", "ms, batch 1 (p50 / p99)", "ms, batch 64 (p50 / p99)", "size"), rows)
-    reference, plain, small = result["rows"]
+    reference, plain, small, pruned = result["rows"]
     out.print(
         f"int8 against torch fp32: {reference['latency_ms_b1'] / small['latency_ms_b1']:.1f}x faster at batch 1, "
         f"{reference['latency_ms_b64'] / small['latency_ms_b64']:.1f}x at batch 64 "
         f"({plain['latency_ms_b64'] / small['latency_ms_b64']:.1f}x against taille fp32); "
         f"{small['size_bytes'] / reference['size_bytes']:.2f} of the bytes; "
         f"accuracy {100 * (small['accuracy'] - reference['accuracy']):+.2f} points",
+        markup=False,
+    )
+    out.print(
+        f"with {KEPT:.0%} of the weights, in blocks of 4 x 4: "
+        f"{small['latency_ms_b64'] / pruned['latency_ms_b64']:.1f}x against int8 at batch 64, "
+        f"{pruned['size_bytes'] / reference['size_bytes']:.2f} of torch's bytes; "
+        f"accuracy {100 * (pruned['accuracy'] - reference['accuracy']):+.2f} points",
         markup=False,
     )

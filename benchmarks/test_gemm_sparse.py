@@ -1,0 +1,81 @@
+"""int8 products with weights in blocks, every variant, one thread: multiply-accumulates per cycle on what is not zero.
+
+`pytest benchmarks/test_gemm_sparse.py --benchmark-only -s` also prints how many times as fast the dense kernel of the
+same level is beaten, measured in turns with it: the crossover is where that passes 1.
+"""
+
+from __future__ import annotations
+
+import statistics
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import pytest
+
+from int8_case import KERNELS, aligned, time_kernel, variants
+
+SHAPES = {
+    "bert-base-attention": (128, 768, 768),
+    "bert-base-up": (128, 3072, 768),
+    "minilm-down": (128, 384, 1536),
+    "resnet50-1x1-14": (196, 1024, 256),
+    "resnet50-1x1-56": (3136, 64, 64),
+    "mlp-64": (64, 1024, 1024),
+    "mlp-1": (1, 1024, 1024),
+}
+REPEATS = 40  # the weights are packed once per call
+
+
+def case(shape: tuple[int, int, int], kept: float, block_rows: int) -> tuple[Any, Any, int]:
+    """Runs of the sparse and of the dense kernel (variant, repeats), and the products that are left."""
+    m, n, k = shape
+    rng = np.random.default_rng(0)
+    mask = rng.random((n // block_rows, k // 4)) < kept
+    w = rng.integers(1, 128, (n, k), np.int8) * np.repeat(np.repeat(mask, block_rows, 0), 4, 1)
+    a = aligned(rng.integers(0, 256, (m, k), np.uint8))
+    vectors = (np.zeros(n, np.int32), np.full(n, 1e-4, np.float32), np.full(n, 8, np.float32))
+    packed, out = aligned(KERNELS.gemm_s8_pack(w)), aligned(np.zeros((m, n), np.uint8))
+    scratch = aligned(np.zeros(KERNELS.gemm_sparse_s8_scratch_bytes(n, k), np.uint8))
+    dense_scratch = aligned(np.zeros(KERNELS.gemm_s8_scratch_bytes(k), np.uint8))
+
+    def sparse(variant: str, repeats: int) -> np.ndarray:
+        return KERNELS.gemm_sparse_s8(
+            a, w, *vectors, variant=variant, k=k, block_rows=block_rows, out=out, scratch=scratch, repeats=repeats
+        )
+
+    def dense(variant: str, repeats: int) -> np.ndarray:
+        return KERNELS.gemm_s8(
+            a, packed, *vectors, variant=variant, k=k, out=out, scratch=dense_scratch, repeats=repeats
+        )
+
+    np.testing.assert_array_equal(sparse("reference", 1).copy(), dense("reference", 1))
+    return sparse, dense, int(np.count_nonzero(w)) * m
+
+
+@pytest.mark.parametrize("kept", [0.5, 0.25, 0.1])
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize("variant", variants("gemm_sparse_s8"))
+def test_blocks_of_4x4(benchmark: Any, variant: str, shape: tuple[int, int, int], kept: float) -> None:
+    compare(benchmark, variant, shape, kept, 4)
+
+
+@pytest.mark.parametrize("block_rows", [1, 2])
+@pytest.mark.parametrize("variant", variants("gemm_sparse_s8"))
+def test_lower_blocks(benchmark: Any, variant: str, block_rows: int) -> None:
+    compare(benchmark, variant, SHAPES["bert-base-attention"], 0.25, block_rows)
+
+
+def compare(benchmark: Any, variant: str, shape: tuple[int, int, int], kept: float, block_rows: int) -> None:
+    sparse, dense, macs = case(shape, kept, block_rows)
+    time_kernel(benchmark, lambda repeats: sparse(variant, repeats * REPEATS), macs * REPEATS)
+    ratios = []
+    for _ in range(7):
+        seconds = []
+        for run in (dense, sparse):
+            start = perf_counter()
+            run(variant, REPEATS)
+            seconds.append(perf_counter() - start)
+        ratios.append(seconds[0] / seconds[1])
+    benchmark.extra_info["dense_over_sparse"] = statistics.median(ratios)
+    print(f"{statistics.median(ratios):5.2f} times the dense kernel's speed ({min(ratios):.2f}-{max(ratios):.2f})")
