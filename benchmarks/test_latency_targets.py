@@ -2,7 +2,7 @@
 
 Run by itself on a quiet machine, with `pip install '.[peers,test]'`:
 
-    pytest -s -p no:logging benchmarks/test_latency_targets.py
+    pytest -n 0 -s -p no:logging benchmarks/test_latency_targets.py
 
 In the environment, PAIRS sets the number of pairs, and NO_AMX=1 refuses AMX to all engines: then the result says how
 they compare on a CPU without it, and nothing about one that has it. A peer that is missing makes a target fail: it

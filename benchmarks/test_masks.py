@@ -1,6 +1,6 @@
 """Masks of 50 million weights beside those of torch, in turns, so that what else the machine does meets both alike.
 
-    pytest benchmarks/test_masks.py --benchmark-only -s
+    pytest benchmarks/test_masks.py -n 0 --benchmark-only -s
 
 prints ratios of times, torch's to taille's, at the same number of threads: the median of the pairs and their range.
 """

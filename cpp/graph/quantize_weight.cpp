@@ -12,11 +12,12 @@ namespace {
 
 constexpr int kLeastPercent = 40;
 
-// Sum of (w - q scale)^2 over a channel, or something above `least` where the sum is that. The rounding is an addition that pushes the fraction out of the mantissa
-// (round half even, |v| < 2^22), and the lanes are independent sums: both so that the compiler can use vectors.
+// Sum of (w - q scale)^2 over a channel, or something above `least` where the sum is that. The rounding is an addition
+// that pushes the fraction out of the mantissa (round half even, |v| < 2^22), and the lanes are independent sums: both
+// so that the compiler can use vectors.
 double squared_error(const float* w, int64_t n, float scale, double least) {
   constexpr int64_t kLanes = 8, kStride = 512;  // elements between looks at the sum
-  constexpr float kRound = 12582912.0f;  // 1.5 * 2^23
+  constexpr float kRound = 12582912.0f;         // 1.5 * 2^23
   const float inverse = 1 / scale;
   float lanes[kLanes] = {};
   const auto error = [&](float x) {
