@@ -23,6 +23,9 @@ def pip(python: Path, *args: str) -> None:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> Path:
+    """TAILLE_WHEEL where that names one of these sources, else one that is built here, which takes minutes."""
+    if given := os.environ.get("TAILLE_WHEEL"):
+        return Path(given)
     folder = tmp_path_factory.mktemp("wheel")
     pip(Path(sys.executable), "wheel", "-q", "--no-deps", "-w", str(folder), str(ROOT))
     (path,) = folder.glob("taille-*.whl")
