@@ -1,7 +1,7 @@
 """int8 products with weights in blocks, every variant, one thread: multiply-accumulates per cycle on what is not zero.
 
-`pytest benchmarks/test_gemm_sparse.py -n 0 --benchmark-only -s` also prints by how much the dense kernel of the same level
-is beaten, measured in turns with it: the crossover is where that passes 1.
+`pytest benchmarks/test_gemm_sparse.py -n 0 --benchmark-only -s` also prints by how much the dense kernel of the same
+level is beaten, measured in turns with it: the crossover is where that passes 1.
 """
 
 from __future__ import annotations
