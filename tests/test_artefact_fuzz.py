@@ -46,7 +46,7 @@ FILES = [
     for make in (mlp, int8_conv, everything, float16, bfloat16, int8_table, byte_norm, pruned)
 ]
 PARTS = [take_apart(blob) for blob in FILES]
-many = settings(max_examples=400, deadline=None)
+many = settings(max_examples=150 if SANITIZED else 400, deadline=None)
 place = st.integers(0, 9999).map(lambda n: (n + 5000) * 7919 % 9973 / 9973)  # evenly, as what is first is drawn often
 
 

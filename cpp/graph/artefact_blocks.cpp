@@ -99,8 +99,7 @@ TensorPtr unpack_blocks(const Tensor& packed, const std::vector<int64_t>& dims, 
   });
   // Each tensor has one stored form: whole blocks of zeros are left out, in the form that is smallest.
   check(block_rows_for(*tensor) == rows, "is not stored in its smallest form");
-  check(std::ranges::equal(std::span(pack_blocks(*tensor, rows)->data.data(), packed.data.size()),
-                           std::span(packed.data.data(), packed.data.size())),
+  check(pack_blocks(*tensor, rows)->data.size() == packed.data.size(),  // else the map names a block that is not needed
         "stores a block of zeros");
   return tensor;
 }
