@@ -118,7 +118,7 @@ CASES = [
 
 
 @pytest.mark.parametrize("variant", rows("gemm_sparse_s8", reference=True))
-@pytest.mark.parametrize("at", ["start", "end"])
+@pytest.mark.parametrize("at", ["begin", "end"])
 def test_equals_the_dense_product(variant: str, at: str) -> None:
     for case in CASES:
         check(case, variant, at)

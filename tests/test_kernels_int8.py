@@ -151,6 +151,8 @@ GEMM_OPTIONS = [
     Gemm(20, 80, 2048, extremes=-128),
     Gemm(7, 80, 20000, extremes=127, taps=3),
     Gemm(150, 17, 8192),
+    Gemm(500, 20, 8, residual=True),  # several blocks of rows at every depth
+    Gemm(500, 33, 5, taps=4),
     Gemm(9, 90, 8, wild=True, lo=2, hi=250),
     Gemm(9, 90, 8, wild=True, residual=True, lo=2.5, hi=249.5),
 ]

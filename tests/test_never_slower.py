@@ -111,3 +111,18 @@ def test_trials_decide_with_their_conversions(monkeypatch, seconds, kept) -> Non
     found = never_slower.time_layers(["l0", "l1", "l2"], exact, quantize, {})
     assert found.kept == kept
     assert set(found.why) == {"l0", "l1", "l2"}
+
+
+def test_nothing_is_tried_that_cannot_save_anything(monkeypatch) -> None:
+    exact, ranges = chain(3)
+    seconds = {"l0:float32": 10, "l1:float32": 10, "l2:float32": 10, "l0:uint8": 9, "l1:uint8": 9, "l2:uint8": 9}
+    graphs_with(monkeypatch, {name: s * 1e-3 for name, s in seconds.items()})
+    built = []
+
+    def quantize(more):
+        built.append(list(more))
+        return _native.quantize(exact, ranges, sorted(more))[0]
+
+    found = never_slower.time_layers(["l0", "l1", "l2"], exact, quantize, {})
+    assert built == [[]]
+    assert found.why["l0"] == "1.1 times as fast as float32, conversions included"

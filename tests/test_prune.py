@@ -428,3 +428,6 @@ def test_channels_are_removed_by_tracing() -> None:
     assert taille.compile_model(small).predict(x).shape == (1, 4, 4, 4)
     with pytest.raises(ValueError, match='recovery is "reconstruction"; pattern="channel" has none'):
         taille.prune_model(model, 0.5, "structured", pattern="channel", recovery="reconstruction")
+    for option, value in {"steps": 5, "checkpoint": "x", "scope": "global", "score": "wanda"}.items():
+        with pytest.raises(ValueError, match=option):
+            taille.prune_model(model, 0.5, "structured", pattern="channel", **{option: value})

@@ -66,3 +66,16 @@ def test_zeros_stay_zeros_and_tiny_channels_are_finite():
 def test_an_unknown_clipping_is_refused():
     with pytest.raises(ValueError, match="weight clipping 'best'; wanted none or mse"):
         quantized(np.ones((2, 2), np.float32), "best")
+
+
+def test_known_weights_are_quantised_once_and_the_same() -> None:
+    n = Net(64)
+    n.finish(n.g.add_node("linear", [n.x, n.constant("w", 32, 64)], {}, "fc"))
+    calibrator = _native.Calibrator(n.graph, 1)
+    calibrator.run({"x": n.sample(4)})
+    known = _native.QuantizedWeights()
+    for clipping in ("mse", "none", "mse"):  # kept apart
+        graph, rows = _native.quantize(n.graph, calibrator.ranges(), weight_clipping=clipping, known=known)
+        fresh, fresh_rows = _native.quantize(n.graph, calibrator.ranges(), weight_clipping=clipping)
+        assert _native.serialize(graph) == _native.serialize(fresh)
+        assert rows == fresh_rows

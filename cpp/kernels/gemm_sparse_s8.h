@@ -29,6 +29,7 @@ struct GemmSparseS8Args {
   SparseS8 weights;
 };
 
+inline constexpr int64_t kSparseS8FewRows = 4;                  // up to which rows go one by one
 inline constexpr int64_t kSparseS8MaxDepth = int64_t{4} << 16;  // that `inputs` can number
 
 // How many blocks of block_rows x 4 of w[n][k_total] hold a weight that is not 0; n % block_rows = k_total % 4 = 0.

@@ -12,9 +12,8 @@
 namespace taille {
 namespace {
 
-constexpr int64_t kEight = 8;    // rows that are interleaved at once
-constexpr int64_t kFewRows = 4;  // up to which rows go one by one
-using Quads = __m256i;           // 8 times 4 bytes
+constexpr int64_t kEight = 8;  // rows that are interleaved at once
+using Quads = __m256i;         // 8 times 4 bytes
 typedef uint32_t Unsigned __attribute__((vector_size(kBytes)));
 
 inline void transpose8(Quads (&v)[8]) {
@@ -178,7 +177,7 @@ void sparse_row(const GemmSparseS8Args& args, const Ends& ends, int64_t i) {
 template <int R, int NV>
 inline void sparse_rows(const GemmSparseS8Args& args) {
   const GemmS8Args& g = args.product;
-  if (g.m_end - g.m_begin <= kFewRows) {
+  if (g.m_end - g.m_begin <= kSparseS8FewRows) {
     const Ends ends = ends_of(g);
     for (int64_t i = g.m_begin; i < g.m_end; ++i) sparse_row<R>(args, ends, i);
     return;

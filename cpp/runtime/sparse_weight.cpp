@@ -59,7 +59,7 @@ std::optional<SparseWeight> SparseWeight::of(const int8_t* w, int64_t n, int64_t
   s.values_.resize(static_cast<size_t>(blocks * s.block_rows_ * 4));
   gemm_sparse_s8_pack(w, n, k_total, s.block_rows_, s.begin_.data(), s.inputs_.data(), s.values_.data());
   s.time_beside(packed, dense);
-  if (!s.serves(1) && !s.serves(kFewRows + 1)) return std::nullopt;
+  if (!s.serves(1) && !s.serves(kSparseS8FewRows + 1)) return std::nullopt;
   return s;
 }
 

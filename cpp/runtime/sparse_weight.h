@@ -18,15 +18,14 @@ class SparseWeight {
                                         const KernelRow<GemmS8Args>& dense, Isa isa);
 
   // Whether this form is the faster for products of so many rows.
-  bool serves(int64_t rows) const { return rows <= kFewRows ? few_ > kGain : many_ > kGain; }
+  bool serves(int64_t rows) const { return rows <= kSparseS8FewRows ? few_ > kGain : many_ > kGain; }
   int64_t scratch_bytes() const { return gemm_sparse_s8_scratch_bytes(n_, k_total_); }
   void run(const GemmS8Args& product) const { kernel_->run({product, view()}); }
   // "avx2, blocks of 4x4, 25 % kept: 3.1 times as fast as dense"
   std::string describe() const;
 
  private:
-  static constexpr int64_t kFewRows = 4;  // that the kernels take one by one
-  static constexpr double kGain = 1.05;   // how much faster it must be
+  static constexpr double kGain = 1.05;  // how much faster it must be
   const KernelRow<GemmSparseS8Args>* kernel_ = nullptr;
   int64_t n_ = 0, k_total_ = 0, block_rows_ = 0;
   std::vector<uint32_t> begin_;

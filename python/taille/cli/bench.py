@@ -49,6 +49,8 @@ def bench(
 ) -> None:
     """Measure a model in taille and in the engines that are installed, and check that their outputs agree."""
     if model == "kernels":
+        if sparsity:
+            raise fail("--sparsity goes with a model; pytest benchmarks/test_gemm_sparse.py times the sparse kernel")
         bench_kernels(op or [], as_json)
         return
     if op:
@@ -121,9 +123,7 @@ def pruned(model: TorchModel, sparsity: float, pattern: str) -> TorchModel:
     """The model without the weights of least magnitude, for every engine; its quality is not what is measured."""
     from taille.pruning import prune_model
 
-    small = prune_model(
-        model, 1 - sparsity, "structured", pattern=pattern, score="magnitude", recovery="none"
-    )  # fmt: skip
+    small = prune_model(model, 1 - sparsity, "structured", pattern=pattern, score="magnitude", recovery="none")
     small.name = f"{model.name}, {100 * sparsity:g} % {pattern}"
     return small
 

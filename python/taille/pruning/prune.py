@@ -123,7 +123,17 @@ def remove_channels(model: TorchModel, options: Options) -> ChannelPrunedModel:
             f'recovery is "{options.recovery}"; pattern="channel" has none of its own: '
             "what it gives is a smaller module, to be trained as any other is"
         )
-    return prune_channels(model, options.target_size, ignore=options.ignore, progress=options.progress)
+    for name in ("schedule", "steps", "epochs", "checkpoint"):
+        if getattr(options, name) is not None:
+            raise ValueError(f'{name} is {getattr(options, name)!r}; pattern="channel" trains nothing and takes none')
+    if options.scope != "layer" or options.include_first_last:
+        raise ValueError(
+            'scope and include_first_last do not go with pattern="channel": all groups of channels compete, and those '
+            "of the model's inputs and outputs stay"
+        )
+    return prune_channels(
+        model, options.target_size, ignore=options.ignore, score=options.score or "magnitude", progress=options.progress
+    )
 
 
 def prune_weights(model: TorchModel, options: Options) -> PrunedModel:
