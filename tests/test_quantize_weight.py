@@ -69,8 +69,9 @@ def test_an_unknown_clipping_is_refused():
 
 
 def test_known_weights_are_quantised_once_and_the_same() -> None:
-    n = Net(64)
-    n.finish(n.g.add_node("linear", [n.x, n.constant("w", 32, 64)], {}, "fc"))
+    weight = WEIGHTS["one large weight"](np.random.default_rng(0)).astype(np.float32)  # which "mse" clips
+    n = Net(weight.shape[1])
+    n.finish(n.g.add_node("linear", [n.x, n.g.add_constant("w", weight)], {}, "fc"))
     calibrator = _native.Calibrator(n.graph, 1)
     calibrator.run({"x": n.sample(4)})
     known = _native.QuantizedWeights()
