@@ -69,7 +69,7 @@ def test_gemm(benchmark: object, shape: str, weights: type, variant: str) -> Non
     half = normal(n, k).astype(weights)
     packed = aligned((n + 15) // 16 * 16 * k).view(weights)[: (n + 15) // 16 * 16 * k]
     KERNELS.gemm_f32_pack(half, out=packed)
-    scratch = aligned(KERNELS.gemm_f32_scratch_floats(packed, k))
+    scratch = aligned(KERNELS.gemm_f32_scratch_floats(packed, n, k))
     w = half.astype(np.float32)
 
     def call() -> None:

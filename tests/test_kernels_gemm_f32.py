@@ -42,6 +42,7 @@ GEMM_SHAPES = [
     *itertools.product((1, 5), (16, 33, 65), (*range(1, 41), *PRIMES)),
     *itertools.product((24, 25, 40), (70,), (1023, 1024, 1100)),  # deep ones are summed in blocks
     *itertools.product((257,), (70,), (1100, 4100)),
+    *itertools.product((26, 193), (70,), (1024, 2048, 3072)),  # rows that share a set of L1
     *itertools.product((55, 56, 57, 130), (64, 65, 200), (5,)),  # blocks of rows meet all weights
 ]
 

@@ -57,8 +57,14 @@ inline constexpr int64_t kGemmF32StripBlock = 256;
 constexpr int64_t gemm_f32_strip_depth(int64_t k_total) {
   return k_total <= kGemmF32StripBlock + kGemmF32StripBlock / 2 ? k_total : kGemmF32StripBlock;
 }
+// Rows a multiple of 4 KiB apart share one set of L1: blocks of so many of them are copied, this many floats apart.
+inline constexpr int64_t kGemmF32SetFloats = 1024;
+inline constexpr int64_t kGemmF32CopiedRows = 192;
+inline constexpr int64_t kGemmF32CopiedRow = kGemmF32StripBlock + 16;
+constexpr bool gemm_f32_copies_rows(int64_t k) { return k > kGemmF32StripBlock && k % kGemmF32SetFloats == 0; }
 constexpr int64_t gemm_f32_scratch_bytes(DType packed_type, int64_t n, int64_t k_total) {
-  const int64_t strip = gemm_f32_strip_depth(k_total) * 16 * 4;
+  const int64_t rows = gemm_f32_copies_rows(k_total) ? kGemmF32CopiedRows * kGemmF32CopiedRow : 0;
+  const int64_t strip = (gemm_f32_strip_depth(k_total) * 16 + rows) * 4;
   if (!is_half(packed_type)) return strip;
   const int64_t all = gemm_f32_widened_bytes(n, k_total);
   const int64_t depth = k_total < kGemmF32WideBlock ? k_total : kGemmF32WideBlock;

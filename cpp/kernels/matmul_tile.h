@@ -20,14 +20,20 @@ template <int MR, int NV>
     for (int v = 0; v < NV; ++v) acc[r][v] = splat(0.0f);
 }
 
+// What is asked for meanwhile, for L2: every `steps` steps the line that is `bytes` further.
+template <int64_t kSteps>
+struct Fetch {
+  static constexpr int64_t kEvery = kSteps;
+  const char* next;
+  int64_t bytes;
+};
+
 // acc[r][v] += a[r][p] * b[p*ldb + 16 v ..] for p = 0 .. k-1, in that order; B is float, F16 or BF16.
-// With Fetch, each step asks for kFetchBytes more from `next` on, for L2.
-constexpr int64_t kFetchBytes = 32;
-template <bool Fetch = false, int MR, int NV, class B>
+template <int MR, int NV, class B, class Fetched = Fetch<0>>
 [[gnu::always_inline]] inline void multiply_add(V16 (&acc)[MR][NV], const float* const (&a)[MR], const B* b,
-                                                int64_t ldb, int64_t k, [[maybe_unused]] const char* next = nullptr) {
+                                                int64_t ldb, int64_t k, [[maybe_unused]] Fetched fetch = {}) {
   for (int64_t p = 0; p < k; ++p, b += ldb) {
-    if constexpr (Fetch) __builtin_prefetch(next + kFetchBytes * p, 0, 2);
+    if constexpr (Fetched::kEvery > 0) __builtin_prefetch(fetch.next + p / Fetched::kEvery * fetch.bytes, 0, 2);
     if constexpr (MR == 1) {  // nothing is read twice
       const V16 x = splat(a[0][p]);
 #pragma GCC unroll 32
