@@ -199,6 +199,29 @@ def test_a_wrong_model_of_ours_ends_with_status_1(folder, monkeypatch):
     assert "WRONG" in done.stdout
 
 
+def test_an_interrupt_leaves_the_comparisons_before_it(folder, monkeypatch):
+    """Of two thread counts the second is interrupted."""
+    from typer.testing import CliRunner
+
+    from taille.cli import bench as command
+    from taille.cli.app import app
+
+    whole, calls = command.measure, []
+
+    def interrupted(*args):
+        calls.append(args)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return whole(*args)
+
+    monkeypatch.setattr(command, "measure", interrupted)
+    args = ["bench", f"{folder}/nets.py:small", "--peers", "", "--pairs", "1", "--threads", "1", "--threads", "2"]
+    done = CliRunner().invoke(app, [*args, "--json"])
+    assert done.exit_code == 0
+    assert [r["threads"] for r in json.loads(done.stdout)["results"]] == [1]
+    assert "interrupted: 1 of 2" in done.stderr
+
+
 def test_batches_are_cut_to_size(tmp_path):
     subject = Subject(small(), 5, None, tmp_path)  # 12 samples: two batches of 5
     assert [feed["input"].shape for feed in subject.calibration] == [(5, 20)] * 2
@@ -252,6 +275,7 @@ print(library.syscall(158, 0x1023, 18), ctypes.get_errno())
         (["mlp", "--peers", "tvm"], "tvm"),
         (["absent.py:f"], "absent.py"),
         (["kernels", "--op", "fft"], "gemm_s8"),
+        (["mlp", "--pattern", "block2x4"], "--sparsity"),
     ],
 )
 def test_mistakes_get_a_message_and_no_traceback(args, message):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from taille.cli.bench_output import markdown, show, show_kernels
+from taille.cli.bench_output import markdown, show, show_kernels, summary
 from taille.cli.output import clear_errors, err, fail, print_json, require
 from taille.cli.sources import is_source, load_source
 
@@ -41,7 +41,10 @@ def bench(
     sparsity: Annotated[
         float, typer.Option(min=0, max=0.99, help="Prune the model first: the share of weights that goes.")
     ] = 0.0,
-    pattern: Annotated[str, typer.Option(help="Of the pruning: block4x4, block2x4, block1x4, block4x16.")] = "block4x4",
+    pattern: Annotated[
+        str | None,
+        typer.Option(help="With --sparsity: block4x4 (the default), block2x4, block1x4, block4x16."),
+    ] = None,
     op: Annotated[list[str] | None, typer.Option(help="With kernels: gemm_s8, gemm_f32, depthwise_s8.")] = None,
     no_amx: Annotated[bool, typer.Option("--no-amx", help="Refuse AMX to all engines, taille included.")] = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print one Markdown table.")] = False,
@@ -53,6 +56,8 @@ def bench(
             raise fail("--sparsity goes with a model; pytest benchmarks/test_gemm_sparse.py times the sparse kernel")
         bench_kernels(op or [], as_json)
         return
+    if pattern is not None and not sparsity:
+        raise fail(f"--pattern {pattern} goes with --sparsity, the share of weights that goes: --sparsity 0.75")
     if op:
         raise fail("--op goes with kernels: taille bench kernels --op gemm_s8")
     require("torch", "torch")
@@ -68,8 +73,8 @@ def bench(
         runs = [(*case, count) for case in cases(model, batch) for count in counts]
         if model == "all" and sequence is not None:
             raise fail("--sequence goes with one model")
-        pruning = (sparsity, pattern) if sparsity else None
-        results = [measure(name, size, sequence, count, pairs, names, pruning) for name, size, count in runs]
+        pruning = (sparsity, pattern or "block4x4") if sparsity else None
+        results = measure_all([(*run, pairs, names, pruning) for run in runs], sequence)
         result = {**machine(), "results": results}
     if as_json:
         print_json(result)
@@ -128,10 +133,29 @@ def pruned(model: TorchModel, sparsity: float, pattern: str) -> TorchModel:
     return small
 
 
+Run = tuple[str, int, int, int, Sequence[str], tuple[float, str] | None]
+
+
+def measure_all(runs: Sequence[Run], sequence: int | None) -> list[dict[str, Any]]:
+    """The comparisons; of several, each is told on stderr as it ends, and an interrupt leaves those before it."""
+    results: list[dict[str, Any]] = []
+    for run in runs:
+        try:
+            results.append(measure(sequence, *run))
+        except KeyboardInterrupt:
+            if not results:
+                raise
+            err.print(f"interrupted: {len(results)} of {len(runs)} comparisons are there", markup=False)
+            break
+        if len(runs) > 1:
+            err.print(summary(results[-1]), markup=False)
+    return results
+
+
 def measure(
+    sequence: int | None,
     name: str,
     batch: int,
-    sequence: int | None,
     threads: int,
     pairs: int,
     peers: Sequence[str],

@@ -6,7 +6,7 @@ from typing import Any
 
 from taille.cli.output import human_bytes, out, print_table
 
-__all__ = ["markdown", "show", "show_kernels"]
+__all__ = ["markdown", "show", "show_kernels", "summary"]
 
 
 def show(result: dict[str, Any]) -> None:
@@ -71,6 +71,12 @@ def headline(precision: str, head: dict[str, Any]) -> str:
     """The best peer of a precision, in words."""
     text = f"{precision}: the quickest peer, {head['peer']}, takes {ratio(head)} times as long as taille"
     return f"{text} (left out, as their outputs are wrong: {', '.join(head['left_out'])})" if head["left_out"] else text
+
+
+def summary(r: dict[str, Any]) -> str:
+    """One comparison in a line."""
+    heads = [headline(precision, head) for precision, head in r["headline"].items() if head is not None]
+    return f"{title(r)}: {'; '.join(heads) or 'no peer to compare with'}"
 
 
 def facts(result: dict[str, Any]) -> list[str]:
