@@ -32,6 +32,7 @@ class Gemm:
     residual: bool = False
     out_f32: bool = False
     extremes: int = 0  # weight beside activations of 255
+    pairs: bool = False  # neighbouring weights of one sign add up to 128 at most, and often to that
     wild: bool = False  # NaN, infinities and more than int32 holds before rounding
     lo: float = 0
     hi: float = 255
@@ -50,6 +51,11 @@ def gemm_inputs(case: Gemm) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(case.seed)
     a = rng.integers(0, 256, (case.m, case.k + case.slack), np.uint8)
     w = rng.integers(-127, 128, (case.n, case.k_total), np.int8)
+    if case.pairs:
+        first, second = w[:, 0 : case.k_total - 1 : 2], w[:, 1::2]
+        rest = (128 - np.abs(first.astype(np.int16))).clip(1, 127) * np.where(first < 0, -1, 1)
+        second[...] = np.where(rng.random(second.shape) < 0.5, rest, np.minimum(np.abs(second), np.abs(rest)))
+        a[rng.random(a.shape) < 0.3] = 255
     if case.extremes:
         a[...], w[...] = 255, case.extremes
     out_type = np.float32 if case.out_f32 else np.uint8
@@ -153,6 +159,9 @@ GEMM_OPTIONS = [
     Gemm(150, 17, 8192),
     Gemm(500, 20, 8, residual=True),  # several blocks of rows at every depth
     Gemm(500, 33, 5, taps=4),
+    Gemm(20, 80, 2048, extremes=65),  # pairs saturate 16 bits, just
+    Gemm(20, 80, 2048, extremes=64),  # pairs fit
+    Gemm(20, 80, 2048, extremes=-64),
     Gemm(9, 90, 8, wild=True, lo=2, hi=250),
     Gemm(9, 90, 8, wild=True, residual=True, lo=2.5, hi=249.5),
 ]
@@ -169,22 +178,31 @@ class TestGemmS8:
     @pytest.mark.parametrize("case", GEMM_OPTIONS, ids=str)
     @pytest.mark.parametrize("variant", rows("gemm_s8"))
     def test_options(self, variant: str, case: Gemm) -> None:
-        check_gemm(case, variant)
-        check_gemm(case, variant, at="begin")
+        for pairs in (False, True):
+            for at in ("end", "begin"):
+                check_gemm(dataclasses.replace(case, pairs=pairs), variant, at)
+
+    def test_pairs_fit_where_they_say_so(self) -> None:
+        """The inputs above: 64 and -64 fill 16 bits but for the sign, and random weights do not fit."""
+        for pairs in (False, True):
+            w = gemm_inputs(Gemm(20, 80, 24, pairs=pairs))["w"].astype(np.int32)
+            assert (np.abs(w[:, ::2] + w[:, 1::2]).max() <= 128) == pairs
 
     @pytest.mark.parametrize("n", COLUMNS)
     @pytest.mark.parametrize("variant", rows("gemm_s8"))
     def test_every_row_count(self, variant: str, n: int) -> None:
         for m in range(1, MAX_ROWS + 1):
             k = (8, 28, 48, 64, 96, 100, 128)[m % 7]
-            check_gemm(Gemm(m, n, k, residual=m % 3 == 0, out_f32=m % 5 == 0), variant)
+            for pairs in (False, True):
+                check_gemm(Gemm(m, n, k, residual=m % 3 == 0, out_f32=m % 5 == 0, pairs=pairs), variant)
 
     @pytest.mark.parametrize("taps", [0, 1, 3])
     @pytest.mark.parametrize("variant", rows("gemm_s8"))
     def test_every_depth(self, variant: str, taps: int) -> None:
         for k in DEPTHS:
             for m, n in ((1, 64), (5, 33), (7, 65)):
-                check_gemm(Gemm(m, n, k, taps), variant)
+                for pairs in (False, True):
+                    check_gemm(Gemm(m, n, k, taps, pairs=pairs), variant)
 
     @settings(deadline=None, max_examples=60, print_blob=True)
     @given(data=st.data())
@@ -203,6 +221,7 @@ class TestGemmS8:
             lo=data.draw(st.sampled_from([0, 17.5]), "lo"),
             m_range=(first, data.draw(st.integers(first, m), "last row")),
             slack=data.draw(st.integers(0, 3), "slack"),
+            pairs=data.draw(st.booleans(), "pairs"),
             seed=data.draw(st.integers(0, 2**32 - 1), "seed"),
         )
         check_gemm(case, variant)

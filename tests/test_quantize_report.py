@@ -133,7 +133,7 @@ def test_data_that_can_be_iterated_once_only() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"weight_clipping": "best"}, "unknown weight_clipping 'best'; there are mse, none"),
+        ({"weight_clipping": "best"}, "unknown weight_clipping 'best'; there are auto, mse, pairs, none"),
         ({"smooth": 1.5}, "smooth is 1.5; wanted None, True or an alpha from 0 to 1"),
         ({"max_accuracy_drop": 0.1}, 'goes with precision="mixed"'),
         ({"precision": "mixed", "max_accuracy_drop": -1.0}, "max_accuracy_drop is -1.0; wanted at least 0"),

@@ -46,6 +46,37 @@ def test_the_scale_is_the_best_of_all_shares(name):
     assert sqnr == pytest.approx(10 * np.log10(energy / errors(w, scale).sum()), abs=0.01)
 
 
+def pairs_of(values):
+    """[out, in] as [out, pairs, 2], a zero after an odd depth."""
+    padded = np.pad(np.asarray(values), ((0, 0), (0, values.shape[1] % 2)))
+    return padded.reshape(len(padded), -1, 2)
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_pairs_of_one_sign_fit_16_bits(name):
+    w = WEIGHTS[name](np.random.default_rng(4)).astype(np.float32)
+    values, scale, sqnr = quantized(w, "pairs")
+    sums = pairs_of(values.astype(np.int32)).sum(2)
+    assert np.abs(sums).max() <= 128
+    free = np.clip(np.rint(w / scale[:, None]), -127, 127).astype(np.int32)  # as if there were no limit
+    fits = np.abs(pairs_of(free).sum(2)) <= 128
+    np.testing.assert_array_equal(pairs_of(values)[fits], pairs_of(free)[fits])
+    # What does not fit: no two whole numbers that do are nearer.
+    steps = pairs_of(w / scale[:, None])[~fits][:50]
+    a, b = np.mgrid[-127:128, -127:128]
+    a, b = a[np.abs(a + b) <= 128], b[np.abs(a + b) <= 128]
+    best = ((steps[:, :1] - a) ** 2 + (steps[:, 1:] - b) ** 2).min(1)
+    np.testing.assert_allclose(((steps - pairs_of(values)[~fits][:50]) ** 2).sum(1), best, rtol=1e-3)
+    whole = np.abs(w).max(1) / np.float32(127)
+    plain = quantized(w, "mse")[2]
+    if name == "normal":
+        assert plain - 3 < sqnr < plain
+        assert (scale < 2 * whole).all()
+    if name == "uniform":
+        assert plain - 6 < sqnr < plain - 4  # a quarter of the pairs would not fit, so steps nearly double
+        assert (scale > 1.7 * whole).all()
+
+
 def test_clipping_helps_where_a_channel_has_one_large_weight():
     w = WEIGHTS["one large weight"](np.random.default_rng(2)).astype(np.float32)
     (_, plain, without), (_, clipped, with_clipping) = quantized(w, "none"), quantized(w, "mse")
@@ -64,7 +95,7 @@ def test_zeros_stay_zeros_and_tiny_channels_are_finite():
 
 
 def test_an_unknown_clipping_is_refused():
-    with pytest.raises(ValueError, match="weight clipping 'best'; wanted none or mse"):
+    with pytest.raises(ValueError, match="weight clipping 'best'; wanted none, mse or pairs"):
         quantized(np.ones((2, 2), np.float32), "best")
 
 
@@ -75,7 +106,7 @@ def test_known_weights_are_quantised_once_and_the_same() -> None:
     calibrator = _native.Calibrator(n.graph, 1)
     calibrator.run({"x": n.sample(4)})
     known = _native.QuantizedWeights()
-    for clipping in ("mse", "none", "mse"):  # kept apart
+    for clipping in ("mse", "none", "pairs", "mse"):  # kept apart
         graph, rows = _native.quantize(n.graph, calibrator.ranges(), weight_clipping=clipping, known=known)
         fresh, fresh_rows = _native.quantize(n.graph, calibrator.ranges(), weight_clipping=clipping)
         assert _native.serialize(graph) == _native.serialize(fresh)

@@ -99,7 +99,7 @@ py::array gemm_s8(const Array<uint8_t>& a, const Array<int8_t>& packed, const Ar
                   const Array<float>& scale, const Array<float>& bias, const std::string& variant, int64_t k,
                   const std::optional<Array<int32_t>>& offsets, const std::optional<Array<uint8_t>>& pad_row,
                   const py::object& residual, float residual_scale, float lo, float hi, bool may_be_bounded,
-                  bool out_f32, const Range& m_range, const Range& n_range, const py::object& out,
+                  bool pairs_may_fit, bool out_f32, const Range& m_range, const Range& n_range, const py::object& out,
                   const std::optional<Array<uint8_t>>& scratch, int64_t repeats) {
   auto [g, rows] = product_of(a, {offset, scale, bias}, k,
                               {offsets, pad_row, residual, residual_scale, lo, hi, out_f32, m_range, n_range, out});
@@ -109,6 +109,7 @@ py::array gemm_s8(const Array<uint8_t>& a, const Array<int8_t>& packed, const Ar
   Array<uint8_t> work = output("gemm_s8 scratch", scratch, {gemm_s8_scratch_bytes(g.taps * k)});
   g.packed = packed.data();
   g.bounded = may_be_bounded && gemm_s8_bounded(g);
+  g.pairs_fit = pairs_may_fit && gemm_s8_pairs_fit(g.packed, g.n, g.taps * g.k);
   g.scratch = work.mutable_data();
   run_variant("gemm_s8", gemm_s8_table(), variant, g, repeats);
   return rows;
@@ -158,8 +159,8 @@ void bind_gemm_s8(py::module_& m) {
         py::arg("scale").noconvert(), py::arg("bias").noconvert(), py::kw_only(), "variant"_a, "k"_a,
         py::arg("offsets").noconvert() = py::none(), py::arg("pad_row").noconvert() = py::none(),
         "residual"_a = py::none(), "residual_scale"_a = 1.0f, "lo"_a = 0.0f, "hi"_a = 255.0f, "may_be_bounded"_a = true,
-        "out_f32"_a = false, "m_range"_a = py::none(), "n_range"_a = py::none(), "out"_a = py::none(),
-        py::arg("scratch").noconvert() = py::none(), "repeats"_a = 1,
+        "pairs_may_fit"_a = true, "out_f32"_a = false, "m_range"_a = py::none(), "n_range"_a = py::none(),
+        "out"_a = py::none(), py::arg("scratch").noconvert() = py::none(), "repeats"_a = 1,
         "One row of the gemm_s8 table; see gemm_s8.h. Rows and columns outside the ranges keep what is in `out`. "
         "`repeats` runs it again and again, to time it without this call.");
   m.def("gemm_sparse_s8_scratch_bytes", &gemm_sparse_s8_scratch_bytes, "n"_a, "k_total"_a,

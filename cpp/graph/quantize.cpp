@@ -232,12 +232,14 @@ class Quantizer {
   }
 
   // A weight that several nodes read (an embedding and the layer that decodes it) is stored once.
-  const Int8Weight& weight_of(ValueId old) {
+  // Only matrix products multiply pairs; what they do not read is clipped without.
+  const Int8Weight& weight_of(ValueId old, bool in_product) {
     const auto [it, absent] = weights_.try_emplace(old);
     if (absent) {
       const TensorPtr& w = value(old).constant;
-      const QuantizedWeight q =
-          options_.known ? options_.known->of(w, options_.clipping) : quantize_weight(*w, options_.clipping);
+      const bool free = options_.clipping == WeightClipping::pairs && !in_product;
+      const WeightClipping clipping = free ? WeightClipping::mse : options_.clipping;
+      const QuantizedWeight q = options_.known ? options_.known->of(w, clipping) : quantize_weight(*w, clipping);
       const std::string& name = value(old).name;
       it->second = {r_.constant(name + ".int8", q.values), r_.constant(name + ".scale", q.scale), q.sqnr_db};
     }
@@ -248,7 +250,8 @@ class Quantizer {
     const Node& node = r_.from.nodes[n];
     std::vector<ValueId> inputs(5, kNone);
     inputs[0] = byte_form(node.inputs[0]);
-    const Int8Weight& weight = weight_of(node.inputs[1]);
+    const bool depthwise = node.op == "conv2d" && value(node.inputs[1]).constant->dims.back() == 1;
+    const Int8Weight& weight = weight_of(node.inputs[1], !depthwise);
     inputs[1] = weight.values;
     if (node.has_input(2)) inputs[2] = r_.map(node.inputs[2]);
     if (node.has_input(3)) inputs[3] = u8_out_[n] ? byte_form(node.inputs[3]) : float_form(node.inputs[3]);
@@ -257,7 +260,7 @@ class Quantizer {
   }
 
   void table(const Node& node) {
-    const Int8Weight& weight = weight_of(node.inputs[0]);
+    const Int8Weight& weight = weight_of(node.inputs[0], false);
     r_.alias(node.output,
              r_.emit("embedding", {weight.values, float_form(node.inputs[1]), weight.scale}, {}, node, ""));
     if (report_) report_->push_back({node.name, node.op, "int8", "a scale per row of the table", weight.sqnr_db});

@@ -10,19 +10,38 @@ namespace taille {
 
 namespace {
 
-constexpr int kLeastPercent = 40;
+constexpr int kLeastPercent = 40, kMostPercent = 200;  // of the scale that clips nothing; the latter for pairs
+constexpr float kPairLimit = 128;
 
-// Sum of (w - q scale)^2 over a channel, or something above `least` where the sum is that. The rounding is an addition
-// that pushes the fraction out of the mantissa (round half even, |v| < 2^22), and the lanes are independent sums: both
-// so that the compiler can use vectors.
+// An addition that pushes the fraction out of the mantissa: round half even, |v| < 2^22. Compilers use vectors for it.
+inline float rounded(float v) { return (v + 12582912.0f) - 12582912.0f; }  // 1.5 * 2^23
+
+inline float clipped(float v) { return std::min(std::max(v, -127.0f), 127.0f); }
+
+struct Pair {
+  float first, second;
+};
+
+// Two weights in steps, as they are stored: where they add up to too much, half of that is taken off each, as least
+// squares has it; the second one is what the first leaves.
+inline Pair paired(float a, float b) {
+  a = clipped(a), b = clipped(b);
+  const float p = rounded(a), q = rounded(b), sum = p + q;
+  const float limit = std::copysign(kPairLimit, sum);
+  const float first = clipped(rounded(a - 0.5f * (a + b - limit)));
+  const bool fits = std::abs(sum) <= kPairLimit;
+  return {fits ? p : first, fits ? q : limit - first};
+}
+
+// Sum of (w - q scale)^2 over a channel, or something above `least` where the sum is that. The lanes are independent
+// sums, so that the compiler can use vectors.
+template <bool kPairs>
 double squared_error(const float* w, int64_t n, float scale, double least) {
   constexpr int64_t kLanes = 8, kStride = 512;  // elements between looks at the sum
-  constexpr float kRound = 12582912.0f;         // 1.5 * 2^23
   const float inverse = 1 / scale;
   float lanes[kLanes] = {};
-  const auto error = [&](float x) {
-    const float v = std::min(std::max(x * inverse, -127.0f), 127.0f);
-    const float d = x - ((v + kRound) - kRound) * scale;
+  const auto error = [&](float x, float q) {
+    const float d = x - q * scale;
     return d * d;
   };
   int64_t i = 0;
@@ -32,14 +51,44 @@ double squared_error(const float* w, int64_t n, float scale, double least) {
     return sum;
   };
   while (i + kLanes <= n) {
-    for (const int64_t end = std::min(n - kLanes, i + kStride); i <= end; i += kLanes)
-      for (int64_t l = 0; l < kLanes; ++l) lanes[l] += error(w[i + l]);
+    for (const int64_t end = std::min(n - kLanes, i + kStride); i <= end; i += kLanes) {
+      if constexpr (kPairs) {
+        for (int64_t l = 0; l < kLanes; l += 2) {
+          const float x = w[i + l], y = w[i + l + 1];
+          const Pair q = paired(x * inverse, y * inverse);
+          lanes[l] += error(x, q.first);
+          lanes[l + 1] += error(y, q.second);
+        }
+      } else {
+        for (int64_t l = 0; l < kLanes; ++l) lanes[l] += error(w[i + l], rounded(clipped(w[i + l] * inverse)));
+      }
+    }
     if (total() > least) return total();  // sums of squares only grow
   }
   double sum = 0;
-  for (; i < n; ++i) sum += static_cast<double>(error(w[i]));
+  for (; i < n; i += 2) {
+    const float x = w[i], y = i + 1 < n ? w[i + 1] : 0.0f;
+    const Pair q =
+        kPairs ? paired(x * inverse, y * inverse) : Pair{rounded(clipped(x * inverse)), rounded(clipped(y * inverse))};
+    sum += static_cast<double>(error(x, q.first)) + static_cast<double>(error(y, q.second));
+  }
   for (float lane : lanes) sum += static_cast<double>(lane);
   return sum;
+}
+
+template <bool kPairs>
+float best_scale(const float* w, int64_t n, float whole) {
+  float best = whole;
+  double least = squared_error<kPairs>(w, n, whole, std::numeric_limits<double>::infinity());
+  for (int percent = kPairs ? kMostPercent : 99; percent >= kLeastPercent; --percent) {
+    const float scale = whole * static_cast<float>(percent) / 100;
+    const double error = squared_error<kPairs>(w, n, scale, least);
+    if (error < least) {
+      least = error;
+      best = scale;
+    }
+  }
+  return best;
 }
 
 float channel_scale(const float* w, int64_t n, WeightClipping clipping) {
@@ -49,24 +98,25 @@ float channel_scale(const float* w, int64_t n, WeightClipping clipping) {
   // Below the least normal number its inverse would overflow.
   if (!(whole >= std::numeric_limits<float>::min())) return 1;
   if (clipping == WeightClipping::none) return whole;
-  float best = whole;
-  double least = squared_error(w, n, whole, std::numeric_limits<double>::infinity());
-  for (int percent = 99; percent >= kLeastPercent; --percent) {
-    const float scale = whole * static_cast<float>(percent) / 100;
-    const double error = squared_error(w, n, scale, least);
-    if (error < least) {
-      least = error;
-      best = scale;
-    }
+  return clipping == WeightClipping::pairs ? best_scale<true>(w, n, whole) : best_scale<false>(w, n, whole);
+}
+
+// A channel's weights in steps of `scale`.
+void round_channel(const float* w, int64_t n, float scale, bool pairs, int8_t* q) {
+  for (int64_t i = 0; i < n; i += 2) {
+    const bool two = i + 1 < n;
+    const float x = w[i] / scale, y = two ? w[i + 1] / scale : 0.0f;
+    const Pair v = pairs ? paired(x, y) : Pair{rounded(clipped(x)), rounded(clipped(y))};
+    q[i] = static_cast<int8_t>(v.first);
+    if (two) q[i + 1] = static_cast<int8_t>(v.second);
   }
-  return best;
 }
 
 }  // namespace
 
 WeightClipping clipping_from_name(const std::string& name) {
-  check(name == "none" || name == "mse", "weight clipping '", name, "'; wanted none or mse");
-  return name == "mse" ? WeightClipping::mse : WeightClipping::none;
+  check(name == "none" || name == "mse" || name == "pairs", "weight clipping '", name, "'; wanted none, mse or pairs");
+  return name == "mse" ? WeightClipping::mse : name == "pairs" ? WeightClipping::pairs : WeightClipping::none;
 }
 
 QuantizedWeight quantize_weight(const Tensor& weight, WeightClipping clipping) {
@@ -78,10 +128,10 @@ QuantizedWeight quantize_weight(const Tensor& weight, WeightClipping clipping) {
     const float* w = weight.as<float>() + n * size;
     const float scale = channel_scale(w, size, clipping);
     q.scale->as<float>()[n] = scale;
+    int8_t* values = q.values->as<int8_t>() + n * size;
+    round_channel(w, size, scale, clipping == WeightClipping::pairs, values);
     for (int64_t i = 0; i < size; ++i) {
-      const float v = std::clamp(std::nearbyint(w[i] / scale), -127.0f, 127.0f);
-      q.values->as<int8_t>()[n * size + i] = static_cast<int8_t>(v);
-      const double error = static_cast<double>(w[i]) - static_cast<double>(v) * scale;
+      const double error = static_cast<double>(w[i]) - static_cast<double>(values[i]) * scale;
       signal += static_cast<double>(w[i]) * w[i];
       noise += error * error;
     }

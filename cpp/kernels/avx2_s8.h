@@ -135,6 +135,8 @@ template <int kShift>
 inline I shift_right_s16(I a) {
   return _mm256_srai_epi16(a, kShift);
 }
+// two products u8 * s8, added in 16 bits with saturation
+inline I multiply_add_pairs(I a, I b) { return _mm256_maddubs_epi16(a, b); }
 // two products of 16-bit halves, added in 32 bits
 inline I multiply_add_s16(I a, I b) { return _mm256_madd_epi16(a, b); }
 inline F to_f32(I a) { return _mm256_cvtepi32_ps(a); }

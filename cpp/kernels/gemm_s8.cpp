@@ -65,6 +65,14 @@ void gemm_s8_pack(const int8_t* w, int64_t n, int64_t k_total, int8_t* packed) {
   }
 }
 
+bool gemm_s8_pairs_fit(const int8_t* packed, int64_t n, int64_t k_total) {
+  const auto adds_up = [](int a, int b) { return std::max(a + b, -(a + b)) > kS8PairLimit; };
+  const int64_t bytes = round_up(n, 16) * round_up(k_total, 4);
+  for (int64_t i = 0; i < bytes; i += 2)
+    if (adds_up(packed[i], packed[i + 1])) return false;
+  return true;
+}
+
 KernelTable<GemmS8Args> gemm_s8_table() {
   static constexpr KernelRow<GemmS8Args> rows[] = {
 #if defined(__x86_64__)

@@ -46,7 +46,8 @@ struct GemmS8Args {
   int64_t residual_stride;  // elements between rows
   float residual_scale;     // u8 output only
   float lo, hi;
-  bool bounded;  // gemm_s8_bounded's answer; false is always right, and slower
+  bool bounded;    // gemm_s8_bounded's answer; false is always right, and slower
+  bool pairs_fit;  // gemm_s8_pairs_fit's answer; the same
   void* out;
   int64_t ldc;       // elements between rows of out
   bool out_f32;      // else u8
@@ -63,6 +64,12 @@ int64_t gemm_s8_widened_plane(int64_t k_total);
 // Whether every value before the clamp fits an int32, so that clamping may follow rounding and packing. Takes the
 // arguments' n, taps, k, offset, scale, bias and residual_scale; false for NaN.
 bool gemm_s8_bounded(const GemmS8Args& args);
+
+// Whether every sum of two products, of bytes 0 and 1 or 2 and 3 of a group of 4, fits 16 bits whatever the activations
+// are: no two weights of one sign have magnitudes that add up to more than kS8PairLimit. Then CPUs without VNNI can
+// multiply twice as many at a time.
+inline constexpr int kS8PairLimit = 128;  // 255 * 128 < 2^15
+bool gemm_s8_pairs_fit(const int8_t* packed, int64_t n, int64_t k_total);
 
 KernelTable<GemmS8Args> gemm_s8_table();
 

@@ -21,7 +21,10 @@ constexpr int64_t kManyRows = 5;  // from where widening the weights is repaid
 
 }  // namespace
 
+void gemm_s8_pairs_avx2(const GemmS8Args&);
+
 void gemm_s8_avx2(const GemmS8Args& g) {
+  if (g.pairs_fit) return gemm_s8_pairs_avx2(g);
   const int64_t rows = g.m_end - g.m_begin;
   if (rows >= kManyRows) return gemm_s8_run_widened(g, kWidenedTiles);
   gemm_s8_run(g, kTiles, rows == 1 ? 64 : 32);

@@ -110,9 +110,12 @@ class ConvS8 final : public ConvBase {
     group_bytes_ = gemm_s8_packed_bytes(geo_.group_out(), depth);
     packed_ = Buffer(static_cast<size_t>(group_bytes_ * geo_.groups));
     const int8_t* w = g.value(node.inputs[1]).constant->as<int8_t>();
-    for (int64_t i = 0; i < geo_.groups; ++i)
-      gemm_s8_pack(w + i * geo_.group_out() * depth, geo_.group_out(), depth,
-                   packed_.data<int8_t>() + i * group_bytes_);
+    pairs_fit_ = true;
+    for (int64_t i = 0; i < geo_.groups; ++i) {
+      int8_t* packed = packed_.data<int8_t>() + i * group_bytes_;
+      gemm_s8_pack(w + i * geo_.group_out() * depth, geo_.group_out(), depth, packed);
+      pairs_fit_ &= gemm_s8_pairs_fit(packed, geo_.group_out(), depth);
+    }
     pad_ = Buffer(static_cast<size_t>(geo_.group_in()));
     std::fill_n(pad_.data<uint8_t>(), geo_.group_in(), epilogue_.pad_byte);
     if (geo_.groups == 1)
@@ -135,6 +138,7 @@ class ConvS8 final : public ConvBase {
   Buffer packed_, pad_;
   std::optional<SparseWeight> sparse_;
   int64_t group_bytes_ = 0;
+  bool pairs_fit_;
 
   GemmS8Args shared_args(const ConvPlan& plan) const {
     GemmS8Args args = epilogue_.gemm_args();
@@ -146,6 +150,7 @@ class ConvS8 final : public ConvBase {
     args.n = geo_.group_out();
     args.residual_stride = geo_.out_channels;
     args.ldc = plan.output_stride;
+    args.pairs_fit = pairs_fit_;
     return args;
   }
 

@@ -92,6 +92,7 @@ class LinearS8 final : public Operator {
     k_ = w.dims[1];
     packed_ = Buffer(static_cast<size_t>(gemm_s8_packed_bytes(n_, k_)));
     gemm_s8_pack(w.as<int8_t>(), n_, k_, packed_.data<int8_t>());
+    pairs_fit_ = gemm_s8_pairs_fit(packed_.data<int8_t>(), n_, k_);
     residual_ = node.has_input(3);
     sparse_ = SparseWeight::of(w.as<int8_t>(), n_, 1, k_, packed_.data<int8_t>(), kernel_, config.isa);
   }
@@ -117,7 +118,7 @@ class LinearS8 final : public Operator {
   std::optional<SparseWeight> sparse_;
   BackAndForth order_;
   int64_t n_ = 0, k_ = 0;
-  bool residual_ = false;
+  bool residual_ = false, pairs_fit_ = false;
 
   void run(const RunContext& c, int64_t m, int64_t stride, const GemmPartition& how, int64_t scratch) const {
     GemmS8Args args = epilogue_.gemm_args();
@@ -126,6 +127,7 @@ class LinearS8 final : public Operator {
     args.taps = 1;
     args.k = k_;
     args.packed = packed_.data<int8_t>();
+    args.pairs_fit = pairs_fit_;
     args.residual = residual_ ? c.inputs[3] : nullptr;
     args.residual_stride = n_;
     args.out = c.output;

@@ -30,6 +30,7 @@ class StemConvS8 final : public Operator {
     const int64_t depth = geo_.taps() * geo_.in_channels;
     packed_ = Buffer(static_cast<size_t>(gemm_s8_packed_bytes(geo_.out_channels, depth)));
     gemm_s8_pack(g.value(node.inputs[1]).constant->as<int8_t>(), geo_.out_channels, depth, packed_.data<int8_t>());
+    pairs_fit_ = gemm_s8_pairs_fit(packed_.data<int8_t>(), geo_.out_channels, depth);
     node_.inputs.clear();  // the node is kept for its attributes
   }
 
@@ -61,7 +62,7 @@ class StemConvS8 final : public Operator {
   ConvGeometry geo_;
   const KernelRow<GemmS8Args>& kernel_;
   Int8Epilogue epilogue_;
-  bool residual_;
+  bool residual_, pairs_fit_ = false;
   Buffer packed_;
 
   void run(const RunContext& c, const StemPlan& p) const {
@@ -94,6 +95,7 @@ class StemConvS8 final : public Operator {
     args.taps = geo_.kernel_h;
     args.k = geo_.kernel_w * geo_.in_channels;
     args.packed = packed_.data<int8_t>();
+    args.pairs_fit = pairs_fit_;
     args.residual_stride = geo_.out_channels;
     args.ldc = p.conv.output_stride;
     return args;

@@ -135,6 +135,7 @@ def gemm_s8(
     lo: float = 0.0,
     hi: float = 255.0,
     may_be_bounded: bool = True,
+    pairs_may_fit: bool = True,
     out_f32: bool = False,
     m_range: tuple[int, int] | None = None,
     n_range: tuple[int, int] | None = None,

@@ -44,7 +44,7 @@ def quantize(
     ] = None,
     samples: Annotated[int, typer.Option(help="How many calibration samples to use at most.")] = 1000,
     calibrator: Annotated[str, typer.Option(help="minmax, percentile, entropy or mse.")] = "mse",
-    weight_clipping: Annotated[str, typer.Option(help="mse, or none.")] = "mse",
+    weight_clipping: Annotated[str, typer.Option(help="auto, mse, pairs (quick without VNNI) or none.")] = "auto",
     bias_correction: Annotated[bool, typer.Option(help="Take measured mean errors off the biases.")] = True,
     smooth: Annotated[str, typer.Option(help="SmoothQuant's alpha, from 0 to 1, or off.")] = "0.5",
     ignore: Annotated[

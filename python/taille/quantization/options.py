@@ -13,7 +13,7 @@ __all__ = ["HALF_PRECISIONS", "Options", "Progress"]
 HALF_PRECISIONS = ("float16", "bfloat16")
 PRECISIONS = ("int8", *HALF_PRECISIONS, "mixed")
 CALIBRATORS = ("minmax", "percentile", "entropy", "mse")
-CLIPPINGS = ("mse", "none")
+CLIPPINGS = ("auto", "mse", "pairs", "none")
 SMOOTHING = 0.5  # alpha of `smooth=True`; the paper's default
 
 Progress = Callable[[str, int, int], None]  # stage, how much is done, of how much
@@ -53,6 +53,15 @@ class Options:
             raise ValueError(f"max_accuracy_drop is {self.max_accuracy_drop}; wanted at least 0")
 
     @property
+    def clipping(self) -> str:
+        """The weight clipping, "auto" settled by what this CPU multiplies fastest."""
+        from taille import _native
+
+        if self.weight_clipping != "auto":
+            return self.weight_clipping
+        return "pairs" if _native.active_isa() == "avx2" else "mse"
+
+    @property
     def alpha(self) -> float | None:
         """How much SmoothQuant moves from activations into weights; None: it is not asked for."""
         if self.smooth is None or self.smooth is False:
@@ -65,7 +74,7 @@ class Options:
         if self.precision in HALF_PRECISIONS:
             return common
         return common | {
-            "calibrator": self.calibrator, "calibration_samples": samples, "weight_clipping": self.weight_clipping,
+            "calibrator": self.calibrator, "calibration_samples": samples, "weight_clipping": self.clipping,
             "bias_correction": self.bias_correction, "smooth": self.alpha,
             "never_slower": self.never_slower,
         }  # fmt: skip

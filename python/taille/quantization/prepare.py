@@ -53,7 +53,7 @@ class Prepared:
         from taille import _native
 
         ignore = sorted({*self.ignored, *kept})
-        graph, layers = _native.quantize(self.exact, self.ranges, ignore, self.options.weight_clipping, self.weights)
+        graph, layers = _native.quantize(self.exact, self.ranges, ignore, self.options.clipping, self.weights)
         int8 = {row["name"] for row in layers if row["precision"] == "int8"}
         graph = _native.correct_bias(graph, {n: e for n, e in self.mean_errors.items() if n in int8})
         if not half:

@@ -35,7 +35,7 @@ def quantize_model(
     *,
     calibration_samples: int = 1000,
     calibrator: str = "mse",
-    weight_clipping: str = "mse",
+    weight_clipping: str = "auto",
     bias_correction: bool = True,
     smooth: float | bool | None = True,
     ignore: Sequence[Ignored] = (),
@@ -67,7 +67,10 @@ def quantize_model(
         calibrator: how ranges are chosen: "minmax"; "percentile" (99.99 %, cuts rare outliers off); "entropy" (least
             Kullback-Leibler divergence; Migacz 2017); "mse" (least mean squared error). All come from one pass.
         weight_clipping: "mse": each output channel's scale is the one of least squared error (Choukroun et al. 2019,
-            arXiv:1902.06822); "none": it is max|w| / 127.
+            arXiv:1902.06822). "pairs": the same, but neighbouring weights of one sign are held to magnitudes that add
+            up to at most 128, so that CPUs without VNNI, which add products in pairs of 16 bits, are exact at their
+            full speed. "none": the scale is max|w| / 127. "auto": "pairs" where this CPU has AVX2 and no more, else
+            "mse".
         bias_correction: take the mean error of each layer's output channels, measured on the calibration data, off its
             bias (Nagel et al. 2019, arXiv:1906.04721), where it is a shift of many values and not the work of a few.
         smooth: SmoothQuant (Xiao et al. 2022, arXiv:2211.10438): move the size of large activation channels into the
