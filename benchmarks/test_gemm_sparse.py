@@ -60,6 +60,13 @@ def test_blocks_of_4x4(benchmark: Any, variant: str, shape: tuple[int, int, int]
     compare(benchmark, variant, shape, kept, 4)
 
 
+@pytest.mark.parametrize("kept", [0.5, 0.25, 0.1])
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize("variant", variants("gemm_sparse_s8"))
+def test_skip_lists(benchmark: Any, variant: str, shape: tuple[int, int, int], kept: float) -> None:
+    compare(benchmark, variant, shape, kept, 16)
+
+
 @pytest.mark.parametrize("block_rows", [1, 2])
 @pytest.mark.parametrize("variant", variants("gemm_sparse_s8"))
 def test_lower_blocks(benchmark: Any, variant: str, block_rows: int) -> None:

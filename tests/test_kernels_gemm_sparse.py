@@ -31,6 +31,7 @@ class Sparse:
     out_f32: bool = False
     extremes: int = 0
     wild: bool = False
+    may_be_bounded: bool = True
     lo: float = 0
     hi: float = 255
     m_range: tuple[int, int] | None = None
@@ -65,7 +66,7 @@ def check(case: Sparse, variant: str, at: str = "end") -> None:
     x = {"a": a, "w": w, "offset": (-128 * w.sum(1, dtype=np.int32)).astype(np.int32), "scale": scale, "bias": bias}
     options = {
         "k": case.k, "residual_scale": 0.37, "lo": case.lo, "hi": case.hi, "out_f32": case.out_f32,
-        "m_range": case.m_range, "n_range": case.n_range,
+        "m_range": case.m_range, "n_range": case.n_range, "may_be_bounded": case.may_be_bounded,
     }  # fmt: skip
     if case.residual:
         options["residual"] = guarded(rng.integers(0, 256, (case.m, case.n + case.slack)).astype(out_type), at=at)
@@ -114,7 +115,31 @@ CASES = [
     *(Sparse(2, 32, 512, kept=1.0, extremes=e) for e in (127, -127)),
     *(Sparse(40, 40, 24, m_range=(7, 38), n_range=(8, 28)), Sparse(40, 40, 24, m_range=(7, 9), n_range=(20, 40))),
     *(Sparse(40, 40, 24, m_range=(5, 5)), Sparse(40, 40, 24, n_range=(8, 8))),
+    # Words of 32 bytes at once, and what is left of them.
+    *(Sparse(m, 32, 24, lo=3, hi=250, may_be_bounded=False) for m in range(5, 37)),
+    *(Sparse(m, 80, 24, residual=True, slack=3, n_range=(4, 76), lo=9) for m in (5, 8, 20, 33, 70)),
+    *(Sparse(m, 64, 24, residual=True, wild=True, lo=128, hi=131) for m in (9, 17)),
 ]  # fmt: skip
+
+
+LISTS = [
+    *(Sparse(m, 48, 40) for m in range(1, 41)),
+    *(Sparse(m, 48, k, taps=taps) for m in (1, 3, 30) for k, taps in ((4, 9), (12, 9), (36, 3), (64, 4))),
+    *(Sparse(m, 64, 256, kept=kept, empty=True) for m in (1, 2, 9, 33) for kept in (0.0, 0.05, 1.0)),
+    *(Sparse(m, 16, k, slack=4) for m in (2, 19) for k in (4, 8, 28, 32, 36, 60, 64, 68, 132)),
+    *(Sparse(m, 48, 12, taps=9, residual=True, slack=4) for m in (3, 21, 120)),
+    *(Sparse(m, 32, 24, residual=True, slack=5, lo=3, may_be_bounded=m % 2 == 0) for m in (1, 2, 7, 18)),
+    *(Sparse(m, 32, 24, residual=True, out_f32=True, hi=200, slack=3) for m in (1, 6, 17)),
+    *(Sparse(m, 48, 24, out_f32=True, lo=-np.inf, hi=np.inf, slack=slack) for m in (1, 17) for slack in (0, 1)),
+    *(Sparse(m, 32, 24, lo=128, hi=131, wild=True) for m in (1, 17)),
+    *(Sparse(m, 32, 24, out_f32=True, wild=True, residual=True) for m in (1, 17)),
+    *(Sparse(m, 32, 512, kept=1.0, extremes=e) for m in (2, 30) for e in (127, -127)),
+    *(Sparse(m, 16, 2400, kept=0.2) for m in (1, 10, 50)),  # fewer rows than fill a tile, or a block
+    *(Sparse(300, 32, 32), Sparse(260, 32, 8, taps=4)),
+    *(Sparse(40, 80, 24, m_range=(7, 38), n_range=(16, 64)), Sparse(40, 48, 24, m_range=(7, 9), n_range=(32, 48))),
+    *(Sparse(40, 48, 24, m_range=(5, 5)), Sparse(40, 48, 24, n_range=(16, 16))),
+]  # fmt: skip
+CASES += [dataclasses.replace(case, block_rows=16) for case in LISTS]
 
 
 @pytest.mark.parametrize("variant", rows("gemm_sparse_s8", reference=True))
@@ -127,12 +152,13 @@ def test_equals_the_dense_product(variant: str, at: str) -> None:
 @pytest.mark.parametrize("variant", rows("gemm_sparse_s8"))
 @given(data=st.data())
 def test_any_shape(variant: str, data: st.DataObject) -> None:
-    r = data.draw(st.sampled_from([1, 2, 4]))
+    r = data.draw(st.sampled_from([1, 2, 4, 16]))
     check(
         Sparse(
             m=data.draw(st.integers(1, 70)), n=r * data.draw(st.integers(1, 12)), k=4 * data.draw(st.integers(1, 24)),
             block_rows=r, kept=data.draw(st.floats(0, 1)), taps=data.draw(st.integers(0, 3)),
-            residual=data.draw(st.booleans()), out_f32=data.draw(st.booleans()), seed=data.draw(st.integers(0, 999)),
+            residual=data.draw(st.booleans()), out_f32=data.draw(st.booleans()),
+            may_be_bounded=data.draw(st.booleans()), seed=data.draw(st.integers(0, 999)),
         ),
         variant,
     )  # fmt: skip
@@ -145,7 +171,7 @@ def test_mistakes_are_named() -> None:
     def call(w: np.ndarray, **options: object) -> None:
         KERNELS.gemm_sparse_s8(x, w, *vectors, variant="reference", **({"k": 8, "block_rows": 4} | options))
 
-    with pytest.raises(ValueError, match="block_rows is 3; wanted 1, 2 or 4"):
+    with pytest.raises(ValueError, match="block_rows is 3; wanted 1, 2, 4 or 16"):
         call(np.zeros((8, 8), np.int8), block_rows=3)
     with pytest.raises(ValueError, match=r"w must be \(8, 8\)"):
         call(np.zeros((8, 12), np.int8))
@@ -153,3 +179,5 @@ def test_mistakes_are_named() -> None:
         call(np.zeros((8, 6), np.int8), k=6)
     with pytest.raises(ValueError, match="n_range must be multiples of 4"):
         call(np.zeros((8, 8), np.int8), n_range=(0, 6))
+    with pytest.raises(ValueError, match="n of 16"):
+        call(np.zeros((8, 8), np.int8), block_rows=16)

@@ -1,4 +1,5 @@
 // gemm_s8: linear layers and convolutions of int8 models.
+#include "base/buffer.h"
 #include "bindings/bind_kernels_int8.h"
 #include "bindings/kernel_call.h"
 #include "kernels/gemm_s8.h"
@@ -119,12 +120,14 @@ py::array gemm_sparse_s8(const Array<uint8_t>& a, const Array<int8_t>& w, const 
                          const Array<float>& scale, const Array<float>& bias, const std::string& variant, int64_t k,
                          int64_t block_rows, const std::optional<Array<int32_t>>& offsets,
                          const std::optional<Array<uint8_t>>& pad_row, const py::object& residual, float residual_scale,
-                         float lo, float hi, bool out_f32, const Range& m_range, const Range& n_range,
-                         const py::object& out, const std::optional<Array<uint8_t>>& scratch, int64_t repeats) {
+                         float lo, float hi, bool may_be_bounded, bool out_f32, const Range& m_range,
+                         const Range& n_range, const py::object& out, const std::optional<Array<uint8_t>>& scratch,
+                         int64_t repeats) {
   auto [g, rows] = product_of(a, {offset, scale, bias}, k,
                               {offsets, pad_row, residual, residual_scale, lo, hi, out_f32, m_range, n_range, out});
   const int64_t k_total = g.taps * k, r = block_rows;
-  check(r == 1 || r == 2 || r == 4, "gemm_sparse_s8: block_rows is ", r, "; wanted 1, 2 or 4");
+  check(r == 1 || r == 2 || r == 4 || r == kSparseS8ListRows, "gemm_sparse_s8: block_rows is ", r,
+        "; wanted 1, 2, 4 or ", kSparseS8ListRows);
   check(w.ndim() == 2 && w.shape(0) == g.n && w.shape(1) == k_total, "gemm_sparse_s8: w must be (", g.n, ", ", k_total,
         ")");
   check(k % 4 == 0 && g.n % r == 0 && k_total <= kSparseS8MaxDepth, "gemm_sparse_s8: k must be a multiple of 4, n of ",
@@ -133,11 +136,12 @@ py::array gemm_sparse_s8(const Array<uint8_t>& a, const Array<int8_t>& w, const 
   const int64_t blocks = gemm_sparse_s8_count(w.data(), g.n, k_total, r);
   std::vector<uint32_t> begin(static_cast<size_t>(g.n / r + 1));
   std::vector<uint16_t> inputs(static_cast<size_t>(blocks));
-  std::vector<int8_t> values(static_cast<size_t>(blocks * r * 4));
-  gemm_sparse_s8_pack(w.data(), g.n, k_total, r, begin.data(), inputs.data(), values.data());
+  Buffer values(static_cast<size_t>(blocks * r * 4));
+  gemm_sparse_s8_pack(w.data(), g.n, k_total, r, begin.data(), inputs.data(), values.data<int8_t>());
   Array<uint8_t> work = output("gemm_sparse_s8 scratch", scratch, {gemm_sparse_s8_scratch_bytes(g.n, k_total)});
+  g.bounded = may_be_bounded && gemm_s8_bounded(g);
   g.scratch = work.mutable_data();
-  const GemmSparseS8Args args{g, {r, begin.data(), inputs.data(), values.data()}};
+  const GemmSparseS8Args args{g, {r, begin.data(), inputs.data(), values.data<int8_t>()}};
   run_variant("gemm_sparse_s8", gemm_sparse_s8_table(), variant, args, repeats);
   return rows;
 }
@@ -169,8 +173,8 @@ void bind_gemm_s8(py::module_& m) {
         py::arg("offset").noconvert(), py::arg("scale").noconvert(), py::arg("bias").noconvert(), py::kw_only(),
         "variant"_a, "k"_a, "block_rows"_a, py::arg("offsets").noconvert() = py::none(),
         py::arg("pad_row").noconvert() = py::none(), "residual"_a = py::none(), "residual_scale"_a = 1.0f,
-        "lo"_a = 0.0f, "hi"_a = 255.0f, "out_f32"_a = false, "m_range"_a = py::none(), "n_range"_a = py::none(),
-        "out"_a = py::none(), py::arg("scratch").noconvert() = py::none(), "repeats"_a = 1,
+        "lo"_a = 0.0f, "hi"_a = 255.0f, "may_be_bounded"_a = true, "out_f32"_a = false, "m_range"_a = py::none(),
+        "n_range"_a = py::none(), "out"_a = py::none(), py::arg("scratch").noconvert() = py::none(), "repeats"_a = 1,
         "One row of the gemm_sparse_s8 table, on the blocks of w (n, taps * k) that are not zero; see "
         "gemm_sparse_s8.h. Else as gemm_s8.");
 }

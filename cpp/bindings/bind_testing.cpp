@@ -4,6 +4,7 @@
 #include "bindings/bindings.h"
 #include "graph/optimize.h"
 #include "runtime/model.h"
+#include "runtime/partition.h"
 
 namespace taille {
 
@@ -44,6 +45,12 @@ void bind_testing(py::module_& m) {
       },
       py::arg("numerator"), py::arg("divisor"));
   m.def("run_pass", &run_pass, py::arg("graph"), py::arg("name"));
+  m.def(
+      "runs_of_equal_work",
+      [](const std::vector<int64_t>& work, int64_t grain, int64_t n, int parts) {
+        return runs_of_equal_work(work, grain, n, parts);
+      },
+      py::arg("work"), py::arg("grain"), py::arg("n"), py::arg("parts"), "First elements of the runs, and n.");
   m.def("place_blocks", &place, py::arg("blocks"), "Offsets and total for (bytes, first step, last step) blocks.");
 }
 

@@ -157,6 +157,10 @@ inline I interleave_high16(I a, I b) { return _mm256_unpackhi_epi16(a, b); }
 inline I pack_lanes(I a, I b, I c, I d) {
   return _mm256_packus_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));
 }
+inline I transpose_bytes(I a) {
+  const __m128i order = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  return _mm256_shuffle_epi8(a, _mm256_broadcastsi128_si256(order));
+}
 inline I pack(I a, I b, I c, I d) {
   return _mm256_permutevar8x32_epi32(pack_lanes(a, b, c, d), _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
 }

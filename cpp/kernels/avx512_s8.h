@@ -133,6 +133,11 @@ inline I interleave_high16(I a, I b) { return _mm512_unpackhi_epi16(a, b); }
 inline I pack_lanes(I a, I b, I c, I d) {
   return _mm512_packus_epi16(_mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d));
 }
+// Each 128-bit lane as 4 by 4 bytes, transposed: after pack_lanes, the bytes of a, b, c and d are a word together.
+inline I transpose_bytes(I a) {
+  const __m128i order = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  return _mm512_shuffle_epi8(a, _mm512_broadcast_i32x4(order));
+}
 // 4 vectors of values 0..255 to bytes, in memory order.
 inline I pack(I a, I b, I c, I d) {
   const I order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);

@@ -12,7 +12,7 @@ void gemm_sparse_s8_reference(const GemmSparseS8Args&);
 namespace {
 
 constexpr int64_t kTileRows = 64;  // at most, of any level: bytes of scratch for each of K, or 32 rows of 16 bits
-constexpr int kOrder[] = {0, 2, 1, 3};
+constexpr int kPairs[] = {0, 2, 1, 3}, kInOrder[] = {0, 1, 2, 3};
 
 bool is_zero(const int8_t* w, int64_t k_total, int64_t rows) {
   for (int64_t r = 0; r < rows; ++r)
@@ -32,6 +32,7 @@ int64_t gemm_sparse_s8_count(const int8_t* w, int64_t n, int64_t k_total, int64_
 
 void gemm_sparse_s8_pack(const int8_t* w, int64_t n, int64_t k_total, int64_t block_rows, uint32_t* begin,
                          uint16_t* inputs, int8_t* values) {
+  const int (&order)[4] = block_rows == kSparseS8ListRows ? kInOrder : kPairs;
   uint32_t blocks = 0;
   for (int64_t j = 0; j < n; j += block_rows) {
     *begin++ = blocks;
@@ -39,7 +40,7 @@ void gemm_sparse_s8_pack(const int8_t* w, int64_t n, int64_t k_total, int64_t bl
       const int8_t* block = w + j * k_total + p;
       if (is_zero(block, k_total, block_rows)) continue;
       for (int64_t r = 0; r < block_rows; ++r)
-        for (int from : kOrder) *values++ = block[r * k_total + from];
+        for (int from : order) *values++ = block[r * k_total + from];
       *inputs++ = static_cast<uint16_t>(p / 4);
       ++blocks;
     }
@@ -47,9 +48,10 @@ void gemm_sparse_s8_pack(const int8_t* w, int64_t n, int64_t k_total, int64_t bl
   *begin = blocks;
 }
 
-// A tile of interleaved rows, or the sums of a row and the row in 16 bits.
+// A tile of interleaved rows, or the sums of a row and the row in 16 bits; or what the dense kernels need.
 int64_t gemm_sparse_s8_scratch_bytes(int64_t n, int64_t k_total) {
-  return std::max(kTileRows * k_total, 4 * n + 2 * k_total) + 256;
+  const int64_t blocks = std::max(kTileRows * k_total, 4 * n + 2 * k_total) + 256;
+  return std::max(blocks, gemm_s8_scratch_bytes(k_total));
 }
 
 KernelTable<GemmSparseS8Args> gemm_sparse_s8_table() {

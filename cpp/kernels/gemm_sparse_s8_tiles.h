@@ -65,7 +65,71 @@ inline void interleave(const GemmS8Args& g, int64_t i, int64_t vectors, uint8_t*
     }
 }
 
-// The bytes of R outputs of each row, in the low bytes of its lane.
+// Groups of 4 outputs are finished as words, a vector of rows for each, and eight such groups are written together: 32
+// bytes of a row at once, where words of 4 would take longer than a shallow product. Residuals come the same way.
+constexpr int64_t kTurned = 8;
+template <int NV>
+using Turned = uint32_t[kTurned][kLanes * NV];
+
+// Eight words of each row, to or from eight vectors of rows; `rows` of them exist.
+inline void turn_in(const uint8_t* from, int64_t step, int64_t rows, int64_t lanes, uint32_t* to) {
+  for (int64_t r = 0; r < rows; r += kEight) {
+    Quads v[8] = {};
+    TAILLE_UNROLL for (int q = 0; q < 8; ++q) if (r + q < rows) v[q] = load_quads(from + (r + q) * step, 32);
+    transpose8(v);
+    TAILLE_UNROLL for (int q = 0; q < 8; ++q) _mm256_storeu_si256(reinterpret_cast<Quads*>(to + q * lanes + r), v[q]);
+  }
+}
+inline void turn_out(const uint32_t* from, int64_t lanes, int64_t rows, int64_t step, uint8_t* to) {
+  for (int64_t r = 0; r < rows; r += kEight) {
+    Quads v[8];
+    TAILLE_UNROLL for (int q = 0; q < 8; ++q) v[q] =
+        _mm256_loadu_si256(reinterpret_cast<const Quads*>(from + q * lanes + r));
+    transpose8(v);
+    TAILLE_UNROLL for (int q = 0; q < 8; ++q) if (r + q < rows)
+        _mm256_storeu_si256(reinterpret_cast<Quads*>(to + (r + q) * step), v[q]);
+  }
+}
+
+// The residual's words for `groups` groups of 4 outputs from column j on.
+template <int NV>
+inline void load_turned(const GemmS8Args& g, int64_t i, int64_t j, int64_t groups, Turned<NV>& words) {
+  const int64_t rows = g.m_end - i < kLanes * NV ? g.m_end - i : kLanes * NV;
+  const auto* from = static_cast<const uint8_t*>(g.residual) + i * g.residual_stride + j;
+  if (groups == kTurned) return turn_in(from, g.residual_stride, rows, kLanes * NV, words[0]);
+  for (int64_t t = 0; t < rows; ++t)
+    for (int64_t q = 0; q < groups; ++q) __builtin_memcpy(&words[q][t], from + t * g.residual_stride + 4 * q, 4);
+}
+template <int NV>
+inline void store_turned(const GemmS8Args& g, int64_t i, int64_t j, int64_t groups, const Turned<NV>& words) {
+  const int64_t rows = g.m_end - i < kLanes * NV ? g.m_end - i : kLanes * NV;
+  uint8_t* to = static_cast<uint8_t*>(g.out) + i * g.ldc + j;
+  if (groups == kTurned) return turn_out(words[0], kLanes * NV, rows, g.ldc, to);
+  for (int64_t t = 0; t < rows; ++t)
+    for (int64_t q = 0; q < groups; ++q) __builtin_memcpy(to + t * g.ldc + 4 * q, &words[q][t], 4);
+}
+
+// Four outputs of NV vectors of rows, to a word for each row; `words` has the residual's.
+template <int NV>
+[[gnu::noinline]] void finish_words(const GemmS8Args& g, const Ends& ends, int64_t j, const Sum (&sums)[4][NV],
+                                    uint32_t* words) {
+  const F residual_scale = all_f32(g.residual_scale);
+  TAILLE_UNROLL for (int v = 0; v < NV; ++v, words += kLanes) {
+    I q[4];
+    TAILLE_UNROLL for (int r = 0; r < 4; ++r) {
+      F x = fma(to_f32((I)sums[r][v]), all_f32(g.scale[j + r]), all_f32(g.bias[j + r]));
+      if (g.residual) {
+        const I bytes = (I)((Unsigned)load_bytes(words, kBytes) >> 8 * r);
+        x = fma(to_f32(and_bits(bytes, all_s32(0xFF))), residual_scale, x);
+      }
+      q[r] = round_half_even(g.bounded ? x : cap(x, ends.cap));
+    }
+    const I bytes = transpose_bytes(pack_lanes(q[0], q[1], q[2], q[3]));
+    store_bytes(words, min_u8(max_u8(bytes, ends.lo), ends.hi), kBytes);
+  }
+}
+
+// The bytes of fewer outputs of each row, in the low bytes of its lane.
 template <int R, int NV>
 [[gnu::always_inline]] inline void store_rows_u8(const GemmS8Args& g, int64_t i, int64_t j, F (&x)[R][NV]) {
   const F lo = all_f32(g.lo), hi = all_f32(g.hi), residual_scale = all_f32(g.residual_scale);
@@ -117,18 +181,20 @@ template <int R, int NV>
     const F scale = all_f32(g.scale[j + r]), bias = all_f32(g.bias[j + r]);
     TAILLE_UNROLL for (int v = 0; v < NV; ++v) x[r][v] = fma(to_f32((I)sums[r][v]), scale, bias);
   }
-  if (g.out_f32)
-    store_rows_f32<R, NV>(g, i, j, x);
-  else
-    store_rows_u8<R, NV>(g, i, j, x);
+  if constexpr (R < 4) {
+    if (!g.out_f32) return store_rows_u8<R, NV>(g, i, j, x);
+  }
+  store_rows_f32<R, NV>(g, i, j, x);
 }
 
 // NV vectors of rows, all groups of R outputs in turn. Not inlined: its registers are few enough.
 template <int R, int NV>
-[[gnu::noinline]] void sparse_tile(const GemmSparseS8Args& args, int64_t i, const uint8_t* panel) {
+[[gnu::noinline]] void sparse_tile(const GemmSparseS8Args& args, const Ends& ends, int64_t i, const uint8_t* panel) {
   const GemmS8Args& g = args.product;
   const SparseS8& w = args.weights;
   auto& pairs = *reinterpret_cast<Pairs*>(g.scratch);
+  [[maybe_unused]] alignas(64) Turned<NV> words = {};
+  [[maybe_unused]] int64_t turned = 0;  // groups in `words`
   for (int64_t group = g.n_begin / R; group < g.n_end / R; ++group) {
     Sum acc[R][NV];
     TAILLE_UNROLL for (int r = 0; r < R; ++r) {
@@ -140,6 +206,17 @@ template <int R, int NV>
       multiply_block<R, NV>(acc, panel + *inputs * int64_t{kPlanes * NV * kBytes}, values, pairs);
     Sum sums[R][NV];
     TAILLE_UNROLL for (int r = 0; r < R; ++r) { TAILLE_UNROLL for (int v = 0; v < NV; ++v) sums[r][v] = acc[r][v]; }
+    if constexpr (R == 4) {
+      if (!g.out_f32) {
+        const int64_t left = g.n_end / 4 - group + turned, here = left < kTurned ? left : kTurned;
+        if (g.residual && turned == 0) load_turned<NV>(g, i, group * 4, here, words);
+        finish_words<NV>(g, ends, group * 4, sums, words[turned]);
+        if (++turned < here) continue;
+        store_turned<NV>(g, i, (group + 1 - here) * 4, here, words);
+        turned = 0;
+        continue;
+      }
+    }
     finish_rows<R, NV>(g, i, group * R, sums);
   }
 }
@@ -177,8 +254,8 @@ void sparse_row(const GemmSparseS8Args& args, const Ends& ends, int64_t i) {
 template <int R, int NV>
 inline void sparse_rows(const GemmSparseS8Args& args) {
   const GemmS8Args& g = args.product;
+  const Ends ends = ends_of(g);
   if (g.m_end - g.m_begin <= kSparseS8FewRows) {
-    const Ends ends = ends_of(g);
     for (int64_t i = g.m_begin; i < g.m_end; ++i) sparse_row<R>(args, ends, i);
     return;
   }
@@ -187,9 +264,9 @@ inline void sparse_rows(const GemmSparseS8Args& args) {
     const bool half = g.m_end - i <= kLanes * (NV / 2);
     interleave(g, i, half ? NV / 2 : NV, panel);
     if (half)
-      sparse_tile<R, NV / 2>(args, i, panel);
+      sparse_tile<R, NV / 2>(args, ends, i, panel);
     else
-      sparse_tile<R, NV>(args, i, panel);
+      sparse_tile<R, NV>(args, ends, i, panel);
   }
 }
 

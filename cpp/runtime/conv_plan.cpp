@@ -23,8 +23,8 @@ GemmPartition partition_block(const ConvGeometry& geo, const ImageBlocks& blocks
                         parts);
 }
 
-std::shared_ptr<const ConvPlan> plan_conv(const Node& node, const ConvGeometry& geo, const NodeShapes& shapes,
-                                          const EngineConfig& config, bool int8) {
+std::shared_ptr<ConvPlan> plan_conv(const Node& node, const ConvGeometry& geo, const NodeShapes& shapes,
+                                    const EngineConfig& config, bool int8) {
   const Dims &in = shapes.inputs[0], &out = shapes.output;
   const Window w = window_of(node, geo.kernel_h, geo.kernel_w);
   const auto& padding = node.attr<std::vector<int64_t>>("padding");

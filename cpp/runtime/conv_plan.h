@@ -30,8 +30,8 @@ struct ConvPlan {
   GemmPartition within_block;  // where there are fewer blocks than threads
 };
 
-std::shared_ptr<const ConvPlan> plan_conv(const Node& node, const ConvGeometry& geo, const NodeShapes& shapes,
-                                          const EngineConfig& config, bool int8);
+std::shared_ptr<ConvPlan> plan_conv(const Node& node, const ConvGeometry& geo, const NodeShapes& shapes,
+                                    const EngineConfig& config, bool int8);
 
 // How one block of images is shared out.
 GemmPartition partition_block(const ConvGeometry& geo, const ImageBlocks& blocks, int parts);

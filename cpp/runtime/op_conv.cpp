@@ -121,12 +121,14 @@ class ConvS8 final : public ConvBase {
     if (geo_.groups == 1)
       sparse_ = SparseWeight::of(w, geo_.out_channels, geo_.taps(), geo_.in_channels, packed_.data<int8_t>(), kernel_,
                                  config.isa);
+    if (sparse_ && sparse_->serves_all()) packed_ = Buffer();
   }
 
   std::string kernel() const override { return sparse_ ? sparse_->describe() : kernel_.name; }
 
   Planned plan(const NodeShapes& shapes) const override {
     auto plan = plan_conv(node_, geo_, shapes, config_, true);
+    if (sparse_ && sparse_->serves_all()) sparse_->share_blocks(plan->within_block);
     const int64_t dense = gemm_s8_scratch_bytes(geo_.taps() * geo_.group_in());
     const int64_t scratch = round_up(std::max(dense, sparse_ ? sparse_->scratch_bytes() : 0), 64);
     return {[this, plan, scratch](const RunContext& c) { run(c, *plan, scratch); }, scratch * config_.threads};

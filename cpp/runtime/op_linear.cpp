@@ -95,6 +95,7 @@ class LinearS8 final : public Operator {
     pairs_fit_ = gemm_s8_pairs_fit(packed_.data<int8_t>(), n_, k_);
     residual_ = node.has_input(3);
     sparse_ = SparseWeight::of(w.as<int8_t>(), n_, 1, k_, packed_.data<int8_t>(), kernel_, config.isa);
+    if (sparse_ && sparse_->serves_all()) packed_ = Buffer();
   }
 
   std::string kernel() const override { return sparse_ ? sparse_->describe() : kernel_.name; }
@@ -104,7 +105,8 @@ class LinearS8 final : public Operator {
     const int64_t m = product(shapes.output) / std::max<int64_t>(1, n_);
     const int parts = worth_forking(config_, product_seconds(config_.isa, true, m, n_, k_));
     const int64_t scratch = round_up(std::max(gemm_s8_scratch_bytes(k_), sparse_ ? sparse_->scratch_bytes() : 0), 64);
-    const GemmPartition how = partition_gemm(m, n_, m * k_, n_ * k_, parts);
+    GemmPartition how = partition_gemm(m, n_, m * k_, n_ * k_, parts);
+    if (sparse_ && sparse_->serves(m)) sparse_->share_blocks(how);
     const int64_t stride = shapes.output_stride;
     return {[this, m, stride, how, scratch](const RunContext& c) { run(c, m, stride, how, scratch); },
             scratch * config_.threads};

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <span>
+#include <vector>
 
 #include "runtime/operator.h"
 
@@ -12,7 +14,8 @@ namespace taille {
 struct GemmPartition {
   bool by_rows;
   int parts;
-  int64_t grain;  // rows or columns; runs are multiples of it
+  int64_t grain;                      // rows or columns; runs are multiples of it
+  std::vector<int64_t> columns = {};  // where the runs of columns begin, and n; where empty they are equally long
 
   struct Part {
     int64_t m_begin, m_end, n_begin, n_end;
@@ -24,9 +27,19 @@ struct GemmPartition {
 // Columns come in panels, so few of them may not divide evenly; then rows are better unless those are few too.
 GemmPartition partition_gemm(int64_t m, int64_t n, int64_t activation_bytes, int64_t weight_bytes, int parts);
 
+// Runs of nearly equal work, where each unit of `grain` out of n takes as long as `work` says: their first elements,
+// and n. At most `parts` runs, none of them empty.
+std::vector<int64_t> runs_of_equal_work(std::span<const int64_t> work, int64_t grain, int64_t n, int parts);
+
 // Calls body(part, thread) for each part.
 template <class Body>
 void for_parts(ThreadPool& pool, const GemmPartition& p, int64_t m, int64_t n, const Body& body) {
+  if (!p.columns.empty()) {
+    return pool.run(static_cast<int64_t>(p.columns.size()) - 1, [&](int64_t run, int thread) {
+      const int64_t* at = p.columns.data() + run;
+      body(GemmPartition::Part{0, m, at[0], at[1]}, thread);
+    });
+  }
   split(pool, p.by_rows ? m : n, p.grain, p.parts, [&](int64_t begin, int64_t end, int thread) {
     body(p.by_rows ? GemmPartition::Part{begin, end, 0, n} : GemmPartition::Part{0, m, begin, end}, thread);
   });

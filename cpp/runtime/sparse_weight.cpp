@@ -5,8 +5,6 @@
 #include <cmath>
 #include <limits>
 
-#include "base/buffer.h"
-
 namespace taille {
 
 namespace {
@@ -17,9 +15,11 @@ struct Form {
   int64_t block_rows;
   double cost;
 };
-constexpr Form kForms[] = {{4, 1.0}, {2, 1.5}, {1, 2.0}};
+constexpr Form kForms[] = {{kSparseS8ListRows, 0.8}, {4, 1.0}, {2, 1.5}, {1, 2.0}};
 constexpr double kWorthATrial = 0.9;
 constexpr double kTrialProducts = 2e7;  // multiply-adds of a trial of many rows, or so
+constexpr int64_t kColumnGrain = 16;    // a multiple of all block_rows; fewer threads write to one cache line
+constexpr int64_t kEpilogueBlocks = 2;  // as many take as long as the epilogue of their outputs, or so
 
 double seconds_of(const std::function<void()>& run) {
   using Clock = std::chrono::steady_clock;
@@ -56,8 +56,8 @@ std::optional<SparseWeight> SparseWeight::of(const int8_t* w, int64_t n, int64_t
   s.k_total_ = k_total;
   s.begin_.resize(static_cast<size_t>(n / s.block_rows_ + 1));
   s.inputs_.resize(static_cast<size_t>(blocks));
-  s.values_.resize(static_cast<size_t>(blocks * s.block_rows_ * 4));
-  gemm_sparse_s8_pack(w, n, k_total, s.block_rows_, s.begin_.data(), s.inputs_.data(), s.values_.data());
+  s.values_ = Buffer(static_cast<size_t>(blocks * s.block_rows_ * 4));
+  gemm_sparse_s8_pack(w, n, k_total, s.block_rows_, s.begin_.data(), s.inputs_.data(), s.values_.data<int8_t>());
   s.time_beside(packed, dense);
   if (!s.serves(1) && !s.serves(kSparseS8FewRows + 1)) return std::nullopt;
   return s;
@@ -92,6 +92,18 @@ void SparseWeight::time_beside(const int8_t* packed, const KernelRow<GemmS8Args>
   };
   few_ = ratio(1);
   many_ = ratio(many);
+}
+
+void SparseWeight::share_blocks(GemmPartition& partition) const {
+  if (partition.by_rows || partition.parts == 1) return;
+  std::vector<int64_t> work;
+  const int64_t groups = n_ / block_rows_, at_once = kColumnGrain / block_rows_;
+  for (int64_t group = 0; group < groups; group += at_once) {
+    const int64_t end = std::min(groups, group + at_once);
+    work.push_back(begin_[static_cast<size_t>(end)] - begin_[static_cast<size_t>(group)] +
+                   kEpilogueBlocks * (end - group));
+  }
+  partition.columns = runs_of_equal_work(work, kColumnGrain, n_, partition.parts);
 }
 
 std::string SparseWeight::describe() const {

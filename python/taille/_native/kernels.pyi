@@ -160,6 +160,7 @@ def gemm_sparse_s8(
     residual_scale: float = 1.0,
     lo: float = 0.0,
     hi: float = 255.0,
+    may_be_bounded: bool = True,
     out_f32: bool = False,
     m_range: tuple[int, int] | None = None,
     n_range: tuple[int, int] | None = None,
