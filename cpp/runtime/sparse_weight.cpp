@@ -82,6 +82,7 @@ void SparseWeight::time_beside(const int8_t* packed, const KernelRow<GemmS8Args>
   args.bias = bias.data();
   args.hi = 255;
   args.bounded = true;
+  args.pairs_fit = gemm_s8_pairs_fit(packed, n_, k_total_);
   args.out = out.data();
   args.ldc = n_;
   args.scratch = scratch.data<uint8_t>();
