@@ -52,63 +52,70 @@ inline void list_rows(int64_t begin, int64_t end, int64_t most, const Body& body
   }
 }
 
-using ListOutputs = F[kTogether][kListVectors];
+// What the epilogue reads for every vector: a store may change what a reference names, so it would be read again.
+struct ListColumns {
+  F scale[kListVectors], bias[kListVectors], residual_scale, cap;
+  I lo;
+};
 
-inline void store_list_u8(const ListTile& t, int64_t r, int64_t rows, ListOutputs& x) {
-  const GemmS8Args& g = t.g;
-  if (g.residual) {
-    const auto* residual = static_cast<const uint8_t*>(g.residual) + (t.i + r) * g.residual_stride + t.j;
-    const F scale = all_f32(g.residual_scale);
+// kTogether rows of bytes, of which `rows` exist.
+[[gnu::always_inline]] inline void store_list_u8(const ListColumns& c, F (&x)[kTogether][kListVectors], int64_t rows,
+                                                 const uint8_t* residual, int64_t residual_stride, uint8_t* out,
+                                                 int64_t ldc) {
+  if (residual) {
     TAILLE_UNROLL for (int q = 0; q < kTogether; ++q) if (q < rows) {
       TAILLE_UNROLL for (int v = 0; v < kListVectors; ++v) {
-        const I bytes = load_u8_as_s32(residual + q * g.residual_stride + kLanes * v, kLanes);
-        x[q][v] = fma(to_f32(bytes), scale, x[q][v]);
+        const I bytes = load_u8_as_s32(residual + q * residual_stride + kLanes * v, kLanes);
+        x[q][v] = fma(to_f32(bytes), c.residual_scale, x[q][v]);
       }
     }
   }
   I q[4];
-  TAILLE_UNROLL for (int v = 0; v < 4; ++v) {
-    const F one = x[v / kListVectors][v % kListVectors];
-    q[v] = round_half_even(g.bounded ? one : cap(one, t.ends.cap));
-  }
-  const I bytes = min_u8(max_u8(pack(q[0], q[1], q[2], q[3]), t.ends.lo), t.ends.hi);
-  uint8_t* out = static_cast<uint8_t*>(g.out) + (t.i + r) * g.ldc + t.j;
-  store_pixels<kListColumns>(out, g.ldc, bytes, kListColumns, rows < kTogether ? rows : kTogether);
+  TAILLE_UNROLL for (int v = 0; v < 4; ++v) q[v] = round_half_even(cap(x[v / kListVectors][v % kListVectors], c.cap));
+  const I bytes = max_u8(pack(q[0], q[1], q[2], q[3]), c.lo);
+  store_pixels<kListColumns>(out, ldc, bytes, kListColumns, rows < kTogether ? rows : kTogether);
 }
 
-inline void store_list_f32(const ListTile& t, int64_t r, int64_t rows, ListOutputs& x) {
+inline void store_list_f32(const ListTile& t, int64_t i, F (&x)[kListVectors]) {
   const GemmS8Args& g = t.g;
-  const F lo = all_f32(g.lo), hi = all_f32(g.hi);
   const auto* residual = static_cast<const float*>(g.residual);
-  TAILLE_UNROLL for (int q = 0; q < kTogether; ++q) if (q < rows) {
-    const int64_t i = t.i + r + q;
-    TAILLE_UNROLL for (int v = 0; v < kListVectors; ++v) {
-      const int64_t j = t.j + kLanes * v;
-      if (residual) x[q][v] = add(x[q][v], load_f32(residual + i * g.residual_stride + j, kLanes));
-      store_f32(static_cast<float*>(g.out) + i * g.ldc + j, clamp(x[q][v], lo, hi), kLanes);
-    }
+  TAILLE_UNROLL for (int v = 0; v < kListVectors; ++v) {
+    const int64_t j = t.j + kLanes * v;
+    if (residual) x[v] = add(x[v], load_f32(residual + i * g.residual_stride + j, kLanes));
+    store_f32(static_cast<float*>(g.out) + i * g.ldc + j, clamp(x[v], all_f32(g.lo), all_f32(g.hi)), kLanes);
   }
 }
 
 // A function of its own: inlined, its spills would look like those of the loop.
 [[gnu::noinline]] void finish_list(const ListTile& t, const Sum* sums, int64_t rows) {
-  F scale[kListVectors], bias[kListVectors];
+  const GemmS8Args& g = t.g;
+  ListColumns c;
   TAILLE_UNROLL for (int v = 0; v < kListVectors; ++v) {
-    scale[v] = load_f32(t.g.scale + t.j + kLanes * v, kLanes);
-    bias[v] = load_f32(t.g.bias + t.j + kLanes * v, kLanes);
+    c.scale[v] = load_f32(g.scale + t.j + kLanes * v, kLanes);
+    c.bias[v] = load_f32(g.bias + t.j + kLanes * v, kLanes);
   }
+  c.residual_scale = all_f32(g.residual_scale);
+  c.cap = t.ends.cap;
+  c.lo = t.ends.lo;
+  const int64_t residual_stride = g.residual_stride, ldc = g.ldc;
+  const auto* residual = static_cast<const uint8_t*>(g.residual);
+  if (residual) residual += t.i * residual_stride + t.j;
+  uint8_t* out = static_cast<uint8_t*>(g.out) + t.i * ldc + t.j;
+  const bool out_f32 = g.out_f32;
   for (int64_t r = 0; r < rows; r += kTogether) {
-    ListOutputs x;
+    F x[kTogether][kListVectors];
     TAILLE_UNROLL for (int q = 0; q < kTogether; ++q) {
       const int64_t row = r + q < rows ? r + q : rows - 1;
       TAILLE_UNROLL for (int v = 0; v < kListVectors; ++v) {
-        x[q][v] = fma(to_f32((I)sums[row * kListVectors + v]), scale[v], bias[v]);
+        x[q][v] = fma(to_f32((I)sums[row * kListVectors + v]), c.scale[v], c.bias[v]);
       }
     }
-    if (t.g.out_f32)
-      store_list_f32(t, r, rows - r, x);
-    else
-      store_list_u8(t, r, rows - r, x);
+    if (!out_f32) {
+      store_list_u8(c, x, rows - r, residual ? residual + r * residual_stride : nullptr, residual_stride, out + r * ldc,
+                    ldc);
+      continue;
+    }
+    TAILLE_UNROLL for (int q = 0; q < kTogether; ++q) if (r + q < rows) store_list_f32(t, t.i + r + q, x[q]);
   }
 }
 

@@ -97,6 +97,7 @@ inline void load_turned(const GemmS8Args& g, int64_t i, int64_t j, int64_t group
   const int64_t rows = g.m_end - i < kLanes * NV ? g.m_end - i : kLanes * NV;
   const auto* from = static_cast<const uint8_t*>(g.residual) + i * g.residual_stride + j;
   if (groups == kTurned) return turn_in(from, g.residual_stride, rows, kLanes * NV, words[0]);
+  __builtin_memset(words, 0, sizeof words);
   for (int64_t t = 0; t < rows; ++t)
     for (int64_t q = 0; q < groups; ++q) __builtin_memcpy(&words[q][t], from + t * g.residual_stride + 4 * q, 4);
 }
@@ -113,19 +114,26 @@ inline void store_turned(const GemmS8Args& g, int64_t i, int64_t j, int64_t grou
 template <int NV>
 [[gnu::noinline]] void finish_words(const GemmS8Args& g, const Ends& ends, int64_t j, const Sum (&sums)[4][NV],
                                     uint32_t* words) {
-  const F residual_scale = all_f32(g.residual_scale);
-  TAILLE_UNROLL for (int v = 0; v < NV; ++v, words += kLanes) {
-    I q[4];
-    TAILLE_UNROLL for (int r = 0; r < 4; ++r) {
-      F x = fma(to_f32((I)sums[r][v]), all_f32(g.scale[j + r]), all_f32(g.bias[j + r]));
-      if (g.residual) {
-        const I bytes = (I)((Unsigned)load_bytes(words, kBytes) >> 8 * r);
-        x = fma(to_f32(and_bits(bytes, all_s32(0xFF))), residual_scale, x);
+  F x[4][NV];
+  TAILLE_UNROLL for (int r = 0; r < 4; ++r) {
+    const F scale = all_f32(g.scale[j + r]), bias = all_f32(g.bias[j + r]);
+    TAILLE_UNROLL for (int v = 0; v < NV; ++v) x[r][v] = fma(to_f32((I)sums[r][v]), scale, bias);
+  }
+  if (g.residual) {
+    const F residual_scale = all_f32(g.residual_scale);
+    TAILLE_UNROLL for (int v = 0; v < NV; ++v) {
+      const I bytes = load_bytes(words + kLanes * v, kBytes);
+      TAILLE_UNROLL for (int r = 0; r < 4; ++r) {
+        const I one = and_bits((I)((Unsigned)bytes >> 8 * r), all_s32(0xFF));
+        x[r][v] = fma(to_f32(one), residual_scale, x[r][v]);
       }
-      q[r] = round_half_even(g.bounded ? x : cap(x, ends.cap));
     }
+  }
+  TAILLE_UNROLL for (int v = 0; v < NV; ++v) {
+    I q[4];
+    TAILLE_UNROLL for (int r = 0; r < 4; ++r) q[r] = round_half_even(cap(x[r][v], ends.cap));
     const I bytes = transpose_bytes(pack_lanes(q[0], q[1], q[2], q[3]));
-    store_bytes(words, min_u8(max_u8(bytes, ends.lo), ends.hi), kBytes);
+    store_bytes(words + kLanes * v, max_u8(bytes, ends.lo), kBytes);
   }
 }
 
@@ -193,7 +201,7 @@ template <int R, int NV>
   const GemmS8Args& g = args.product;
   const SparseS8& w = args.weights;
   auto& pairs = *reinterpret_cast<Pairs*>(g.scratch);
-  [[maybe_unused]] alignas(64) Turned<NV> words = {};
+  [[maybe_unused]] alignas(64) Turned<NV> words;
   [[maybe_unused]] int64_t turned = 0;  // groups in `words`
   for (int64_t group = g.n_begin / R; group < g.n_end / R; ++group) {
     Sum acc[R][NV];

@@ -9,13 +9,13 @@ namespace taille {
 
 namespace {
 
-// Speed on non-zeros, relative to blocks of 4 outputs, and the share of the dense work from which on it is not worth a
-// trial. Measured on AVX2: 15.6, 10.5 and 8 MAC/cycle beside 21 of the dense kernel.
+// Time per non-zero, relative to blocks of 4 outputs, and the share of the dense work from which on it is not worth a
+// trial. Measured on AVX2: 15.6, 10.5 and 8 MAC/cycle beside 21 of the dense kernel, and 17 of skip lists.
 struct Form {
   int64_t block_rows;
   double cost;
 };
-constexpr Form kForms[] = {{kSparseS8ListRows, 0.8}, {4, 1.0}, {2, 1.5}, {1, 2.0}};
+constexpr Form kForms[] = {{kSparseS8ListRows, 0.9}, {4, 1.0}, {2, 1.5}, {1, 2.0}};
 constexpr double kWorthATrial = 0.9;
 constexpr double kTrialProducts = 2e7;  // multiply-adds of a trial of many rows, or so
 constexpr int64_t kColumnGrain = 16;    // a multiple of all block_rows; fewer threads write to one cache line
