@@ -8,6 +8,7 @@
 
 #include "kernels/gemm_sparse_s8.h"
 #include "runtime/operator.h"
+#include "runtime/sparse_trial.h"
 
 namespace taille {
 
@@ -18,20 +19,18 @@ class SparseWeight {
                                         const KernelRow<GemmS8Args>& dense, Isa isa);
 
   // Whether this form is the faster for products of so many rows.
-  bool serves(int64_t rows) const { return rows <= kSparseS8FewRows ? few_ > kGain : many_ > kGain; }
+  bool serves(int64_t rows) const { return gain_.serves(rows); }
   int64_t scratch_bytes() const { return gemm_sparse_s8_scratch_bytes(n_, k_total_); }
   void run(const GemmS8Args& product) const { kernel_->run({product, view()}); }
-  // "avx2, blocks of 4x4, 25 % kept: 3.1 times as fast as dense"
   std::string describe() const;
 
  private:
-  static constexpr double kGain = 1.05;  // how much faster it must be
   const KernelRow<GemmSparseS8Args>* kernel_ = nullptr;
   int64_t n_ = 0, k_total_ = 0, block_rows_ = 0;
   std::vector<uint32_t> begin_;
   std::vector<uint16_t> inputs_;
   std::vector<int8_t> values_;
-  double few_ = 0, many_ = 0;  // dense time over sparse time
+  SparseGain gain_;
 
   SparseS8 view() const { return {block_rows_, begin_.data(), inputs_.data(), values_.data()}; }
   void time_beside(const int8_t* packed, const KernelRow<GemmS8Args>& dense);
