@@ -32,7 +32,7 @@ double times_as_fast(FunctionRef<void()> dense, FunctionRef<void()> sparse);
 // By how much a layer gains.
 struct SparseGain {
   static constexpr double kLeast = 1.05;
-  int64_t few_rows = 0;  // up to which a product is one of few rows
+  int64_t few_rows = 0;               // up to which a product is one of few rows
   double one = 0, few = 0, many = 0;  // of one row, of few_rows, of many
 
   // tile: rows whose time fewer of them take too, unless they are few.
