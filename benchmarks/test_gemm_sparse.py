@@ -1,4 +1,4 @@
-"""int8 products with weights in blocks, every variant, one thread: multiply-accumulates per cycle on what is not zero.
+"""Products with weights in blocks, every variant, one thread: multiply-accumulates per cycle on what is not zero.
 
 `pytest benchmarks/test_gemm_sparse.py -n 0 --benchmark-only -s` also prints by how much the dense kernel of the same
 level is beaten, measured in turns with it: the crossover is where that passes 1.
@@ -53,11 +53,38 @@ def case(shape: tuple[int, int, int], kept: float, block_rows: int) -> tuple[Any
     return sparse, dense, int(np.count_nonzero(w)) * m
 
 
+def case_f32(shape: tuple[int, int, int], kept: float, block_rows: int) -> tuple[Any, Any, int]:
+    """As `case`, of float32."""
+    m, n, k = shape
+    rng = np.random.default_rng(0)
+    mask = rng.random((n // block_rows, k // 4)) < kept
+    w = rng.standard_normal((n, k)).astype(np.float32) * np.repeat(np.repeat(mask, block_rows, 0), 4, 1)
+    a = aligned(rng.standard_normal((m, k)).astype(np.float32))
+    packed, out = aligned(KERNELS.gemm_f32_pack(w)), aligned(np.zeros((m, n), np.float32))
+    scratch = aligned(np.zeros(KERNELS.gemm_sparse_f32_scratch_floats(n, k), np.float32))
+    dense_scratch = aligned(np.zeros(KERNELS.gemm_f32_scratch_floats(packed, n, k), np.float32))
+
+    def sparse(variant: str, repeats: int) -> np.ndarray:
+        return KERNELS.gemm_sparse_f32(
+            a, w, variant=variant, block_rows=block_rows, out=out, scratch=scratch, repeats=repeats
+        )
+
+    def dense(variant: str, repeats: int) -> np.ndarray:
+        return KERNELS.gemm_f32(a, packed, n, variant=variant, out=out, scratch=dense_scratch, repeats=repeats)
+
+    np.testing.assert_array_equal(sparse("reference", 1).copy(), dense("reference", 1))
+    return sparse, dense, int(np.count_nonzero(w)) * m
+
+
+CASES = {"gemm_sparse_s8": case, "gemm_sparse_f32": case_f32}
+ROWS = [(op, variant) for op in CASES for variant in variants(op)]
+
+
 @pytest.mark.parametrize("kept", [0.5, 0.25, 0.1])
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
-@pytest.mark.parametrize("variant", variants("gemm_sparse_s8"))
-def test_blocks_of_4x4(benchmark: Any, variant: str, shape: tuple[int, int, int], kept: float) -> None:
-    compare(benchmark, variant, shape, kept, 4)
+@pytest.mark.parametrize(("op", "variant"), ROWS)
+def test_blocks_of_4x4(benchmark: Any, op: str, variant: str, shape: tuple[int, int, int], kept: float) -> None:
+    compare(benchmark, op, variant, shape, kept, 4)
 
 
 @pytest.mark.parametrize("kept", [0.5, 0.25, 0.1])
@@ -68,13 +95,13 @@ def test_skip_lists(benchmark: Any, variant: str, shape: tuple[int, int, int], k
 
 
 @pytest.mark.parametrize("block_rows", [1, 2])
-@pytest.mark.parametrize("variant", variants("gemm_sparse_s8"))
-def test_lower_blocks(benchmark: Any, variant: str, block_rows: int) -> None:
-    compare(benchmark, variant, SHAPES["bert-base-attention"], 0.25, block_rows)
+@pytest.mark.parametrize(("op", "variant"), ROWS)
+def test_lower_blocks(benchmark: Any, op: str, variant: str, block_rows: int) -> None:
+    compare(benchmark, op, variant, SHAPES["bert-base-attention"], 0.25, block_rows)
 
 
-def compare(benchmark: Any, variant: str, shape: tuple[int, int, int], kept: float, block_rows: int) -> None:
-    sparse, dense, macs = case(shape, kept, block_rows)
+def compare(benchmark: Any, op: str, variant: str, shape: tuple[int, int, int], kept: float, block_rows: int) -> None:
+    sparse, dense, macs = CASES[op](shape, kept, block_rows)
     time_kernel(benchmark, lambda repeats: sparse(variant, repeats * REPEATS), macs * REPEATS)
     ratios = []
     for _ in range(7):

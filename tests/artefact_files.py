@@ -166,6 +166,20 @@ def pruned() -> Any:
     return _native.quantize(g, dict.fromkeys(["x", *names], (-4.0, 6.0)))[0]
 
 
+def pruned_floats() -> Any:
+    """Layers on float32 and float16 weights that lost blocks, and one that did not."""
+    g = _native.Graph()
+    y = g.add_input("x", "float32", ["batch", 24])
+    for i, kept in enumerate([4, 4, 16]):
+        mask = np.arange(36).reshape(6, 6) * 7 % 16 < kept
+        weight = (ramp(24, 24) + np.float32(0.01)) * np.repeat(np.repeat(mask, 4, 0), 4, 1)
+        y = g.add_node(
+            "linear", [y, g.add_constant(f"w{i}", weight + 0), g.add_constant(f"b{i}", ramp(24))], {}, f"fc{i}"
+        )
+    g.add_output("y", y)
+    return _native.half_weights(g, "float16", ["fc1"])[0]
+
+
 def everything() -> Any:
     """Every type of attribute and of constant, symbols, absent inputs, empty tensors, names from everywhere."""
     g = _native.Graph()

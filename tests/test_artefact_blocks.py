@@ -1,4 +1,4 @@
-"""int8 constants stored by the blocks of them that are not zero."""
+"""Constants of int8 and of floats stored by the blocks of them that are not zero."""
 
 from __future__ import annotations
 
@@ -18,6 +18,10 @@ def weight(n: int, k: int, rows: int, kept: float, seed: int = 0) -> np.ndarray:
     return rng.integers(1, 128, (n, k), np.int8) * np.repeat(np.repeat(mask, rows, 0), 4, 1)
 
 
+DTYPES = ["int8", "float32", "float16"]
+VERSIONS = {"int8": "5", "float32": "6", "float16": "6"}
+
+
 def graph_with(w: np.ndarray) -> _native.Graph:
     graph = mlp()
     graph.add_constant("w", w)
@@ -34,19 +38,50 @@ def stored(w: np.ndarray) -> tuple[int, int]:
 
 @pytest.mark.parametrize("rows", [1, 2, 4])
 @pytest.mark.parametrize("kept", [0.0, 0.1, 0.25, 0.5])
-def test_round_trip_in_the_smallest_form(rows: int, kept: float) -> None:
-    w = weight(64, 96, rows, kept)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_round_trip_in_the_smallest_form(rows: int, kept: float, dtype: str) -> None:
+    w = weight(64, 96, rows, kept).astype(dtype)
     graph = graph_with(w)
     assert_same(load(_native.serialize(graph)), graph)
     form, size = stored(w)
     assert form == (rows if kept else 4)
-    blocks = w.size // (form * 4)
-    assert size == (blocks + 7) // 8 + 4 * form * int(w.reshape(64 // form, form, 24, 4).any((1, 3)).sum())
+    blocks, kept_blocks = w.size // (form * 4), int(w.reshape(64 // form, form, 24, 4).any((1, 3)).sum())
+    assert size == (blocks + 7) // 8 + 4 * form * kept_blocks * w.itemsize
 
 
-def test_a_quarter_of_the_blocks_takes_less_than_30_percent_of_the_bytes() -> None:
-    w = weight(256, 256, 4, 0.25)
-    assert stored(w)[1] <= 0.30 * w.size
+@pytest.mark.parametrize(("dtype", "most"), [("int8", 0.30), ("float32", 0.27), ("float16", 0.28)])
+def test_a_quarter_of_the_blocks_takes_little_more_of_the_bytes(dtype: str, most: float) -> None:
+    w = weight(256, 256, 4, 0.25).astype(dtype)
+    assert stored(w)[1] <= most * w.nbytes
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_only_blocks_of_floats_need_the_newest_version(dtype: str) -> None:
+    parts = take_apart(_native.serialize(graph_with(weight(64, 96, 4, 0.1).astype(dtype))))
+    assert parts.format == VERSIONS[dtype]
+    parts.format = "56"["6" not in parts.format]
+    with pytest.raises(ArtefactError, match="it says format version"):
+        load(parts.bytes())
+
+
+def test_tensors_behind_blocks_of_floats_are_aligned() -> None:
+    graph = graph_with(weight(4, 12, 4, 0.5).astype(np.float32))  # a map of one byte
+    graph.add_constant("half", np.ones((3, 3), np.float16))
+    graph.add_constant("wide", np.ones((3, 3), np.float32))
+    parts = take_apart(_native.serialize(graph))
+    assert (parts.table["w"]["data_offsets"][1] - parts.table["w"]["data_offsets"][0]) % 2
+    for name, entry in parts.table.items():
+        assert entry["data_offsets"][0] % {"F32": 4, "F16": 2, "U8": 1}[entry["dtype"]] == 0, name
+    assert_same(load(parts.bytes()), graph)
+
+
+def test_negative_zeros_are_kept() -> None:
+    w = weight(64, 96, 4, 0.1).astype(np.float32)
+    w[:4, :4] = -0.0
+    graph = graph_with(w)
+    assert_same(load(_native.serialize(graph)), graph)
+    assert stored(w)[0] == 4
+    assert stored(np.where(w == 0, np.float32(-0.0), w)) == (0, w.nbytes)
 
 
 @pytest.mark.parametrize(
@@ -57,9 +92,9 @@ def test_a_quarter_of_the_blocks_takes_less_than_30_percent_of_the_bytes() -> No
         np.zeros(64, np.int8),
         np.zeros((0, 8), np.int8),
         weight(64, 96, 4, 0.1).astype(np.uint8),
-        weight(64, 96, 4, 0.1).astype(np.float32),
+        weight(64, 96, 4, 0.1).astype(np.int64),
     ],
-    ids=["few zeros", "odd inputs", "a vector", "empty", "uint8", "float32"],
+    ids=["few zeros", "odd inputs", "a vector", "empty", "uint8", "int64"],
 )
 def test_all_else_is_stored_whole(w: np.ndarray) -> None:
     assert stored(w) == (0, w.nbytes)
@@ -109,26 +144,29 @@ def resize(parts: File) -> None:
     ],
     ids=["3", "0", "-4", "text", "2", "map", "huge"],
 )
-def test_damage_is_refused(change: Callable[[File], None], message: str) -> None:
-    parts = take_apart(_native.serialize(graph_with(weight(64, 96, 4, 0.1))))
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_damage_is_refused(change: Callable[[File], None], message: str, dtype: str) -> None:
+    parts = take_apart(_native.serialize(graph_with(weight(64, 96, 4, 0.1).astype(dtype))))
     change(parts)
     with pytest.raises(ArtefactError, match=message):
         load(parts.bytes())
 
 
-def test_a_stored_block_of_zeros_is_refused() -> None:
-    w = weight(64, 96, 4, 0.1)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_stored_block_of_zeros_is_refused(dtype: str) -> None:
+    w = weight(64, 96, 4, 0.1).astype(dtype)
     parts = take_apart(_native.serialize(graph_with(w)))
     end = parts.table["w"]["data_offsets"][1]
     data = bytearray(parts.data)
-    data[end - 16 : end] = bytes(16)
+    data[end - 16 * w.itemsize : end] = bytes(16 * w.itemsize)
     parts.data = bytes(data)
     with pytest.raises(ArtefactError, match="a block of zeros"):
         load(parts.bytes())
 
 
-def test_plain_zeros_of_older_files_still_load() -> None:
-    w = weight(64, 96, 4, 0.1)
+@pytest.mark.parametrize(("dtype", "stored_as", "version"), [("int8", "I8", "1"), ("float16", "F16", "2")])
+def test_plain_zeros_of_older_files_still_load(dtype: str, stored_as: str, version: str) -> None:
+    w = weight(64, 96, 4, 0.1).astype(dtype)
     graph = graph_with(w)
     parts = take_apart(_native.serialize(graph))
     value = next(v for v in parts.graph["values"] if v["name"] == "w")
@@ -137,6 +175,6 @@ def test_plain_zeros_of_older_files_still_load() -> None:
     others = len(parts.data) - end
     assert others == 0  # w lies last
     parts.data = parts.data[:begin] + w.tobytes()
-    parts.table["w"] = {"dtype": "I8", "shape": [64, 96], "data_offsets": [begin, begin + w.size]}
-    parts.format = "1"
+    parts.table["w"] = {"dtype": stored_as, "shape": [64, 96], "data_offsets": [begin, begin + w.nbytes]}
+    parts.format = version
     assert_same(load(parts.bytes()), graph)

@@ -33,6 +33,7 @@ from artefact_files import (
     mlp,
     node,
     pruned,
+    pruned_floats,
     take_apart,
     with_header,
 )
@@ -43,7 +44,7 @@ from taille.errors import ArtefactError
 SANITIZED = "libasan" in os.environ.get("LD_PRELOAD", "")
 FILES = [
     _native.serialize(make(), "{}")
-    for make in (mlp, int8_conv, everything, float16, bfloat16, int8_table, byte_norm, pruned)
+    for make in (mlp, int8_conv, everything, float16, bfloat16, int8_table, byte_norm, pruned, pruned_floats)
 ]
 PARTS = [take_apart(blob) for blob in FILES]
 many = settings(max_examples=150 if SANITIZED else 400, deadline=None)

@@ -64,7 +64,7 @@ def test_every_flipped_bit_is_seen() -> None:
 
 def test_newer_versions_are_refused_with_the_likely_cause() -> None:
     parts = take_apart(_native.serialize(mlp()))
-    parts.format = "6"
+    parts.format = "7"
     assert "probably saved by a newer taille: upgrade taille" in why(parts.bytes())
     for nonsense in ["", "0", "-1", "01", "1.0", " 1", "x" * 99999]:
         parts.format = nonsense

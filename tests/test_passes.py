@@ -291,3 +291,17 @@ def test_dump_after_a_pass():
     assert "clamp" in text  # not fused yet
     with pytest.raises(ValueError, match="no pass is named 'nonsense'; wanted one of simplify"):
         _native.optimize(g, "nonsense")
+
+
+def test_zeros_of_weights_lose_their_sign():
+    g = _native.Graph()
+    w = np.float32([[1, -0.0, 0, -2], [-0.0, -0.0, -0.0, -0.0]])
+    x = g.add_input("x", "float32", ["batch", 4])
+    layer = g.add_node("linear", [x, g.add_constant("w", w)], {}, "layer")
+    shared = g.add_constant("shared", w[1:])
+    other = g.add_node("linear", [x, shared], {}, "other")
+    for name, value in {"y": layer, "z": other, "q": g.add_node("div", [x, shared], {}, "div")}.items():
+        g.add_output(name, value)
+    found = testing.run_pass(g, "zero_signs").constants()
+    np.testing.assert_array_equal(found["w"].view(np.uint32), (w + 0).view(np.uint32))
+    assert np.signbit(found["shared"]).all()  # a quotient sees it

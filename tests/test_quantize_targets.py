@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 import taille
-from zoo import cifar, in_batches, minilm, resnet20, sentence_pairs, tokens
+from zoo import cifar, embeddings, fine_tuned, in_batches, minilm, sentence_pairs, tokens
 
 TUNED, CALIBRATED = 4096, 1000  # training images; the latter come after the former
 
@@ -25,20 +24,6 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-def fine_tuned(images: torch.Tensor, labels: torch.Tensor) -> nn.Module:
-    """ResNet-20 adapted to the losses of JPEG: one pass of SGD, its rate falling to zero."""
-    torch.manual_seed(0)
-    net, size, rate = resnet20().train(), 64, 0.01
-    optimizer = torch.optim.SGD(net.parameters(), lr=rate, momentum=0.9, weight_decay=1e-4)
-    steps = len(images) // size
-    for i, (x, y) in enumerate(zip(images.split(size), labels.split(size), strict=True)):
-        optimizer.param_groups[0]["lr"] = rate * (1 - i / steps)
-        optimizer.zero_grad()
-        nn.functional.cross_entropy(net(x), y).backward()
-        optimizer.step()
-    return net.eval()
 
 
 def accuracy(model: taille.BaseMLModel, images: torch.Tensor, labels: np.ndarray[Any, Any]) -> float:
@@ -56,17 +41,6 @@ def test_resnet20_loses_at_most_a_fifth_of_a_point() -> None:
     full = accuracy(taille.compile_model(model), test_images, test_labels)
     assert full > 0.83
     assert accuracy(small, test_images, test_labels) >= full - 0.002
-
-
-def embeddings(model: taille.BaseMLModel, tokenizer: Any, sentences: list[str]) -> dict[str, np.ndarray[Any, Any]]:
-    """Each sentence's embedding: the mean over its tokens, of length 1."""
-    found: dict[str, np.ndarray[Any, Any]] = {}
-    for part in in_batches(sorted(set(sentences), key=len), 32):
-        inputs = {k: v.numpy() for k, v in tokens(tokenizer, part).items()}
-        mask = inputs["attention_mask"][..., None]
-        total = (model.predict(inputs)["last_hidden_state"] * mask).sum(1)
-        found |= dict(zip(part, total / np.linalg.norm(total, axis=1, keepdims=True), strict=True))
-    return found
 
 
 def test_minilm_loses_at_most_two_thousandths() -> None:

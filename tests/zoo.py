@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
+import taille
 from support import missing
 
 DATA = Path(os.environ.get("TAILLE_DATA") or Path(__file__).resolve().parents[1] / ".." / "shared" / "data")
@@ -80,6 +81,20 @@ def resnet20() -> ResNet20:
     return net.eval()
 
 
+def fine_tuned(images: torch.Tensor, labels: torch.Tensor) -> nn.Module:
+    """ResNet-20 adapted to the losses of JPEG: one pass of SGD, its rate falling to zero."""
+    torch.manual_seed(0)
+    net, size, rate = resnet20().train(), 64, 0.01
+    optimizer = torch.optim.SGD(net.parameters(), lr=rate, momentum=0.9, weight_decay=1e-4)
+    steps = len(images) // size
+    for i, (x, y) in enumerate(zip(images.split(size), labels.split(size), strict=True)):
+        optimizer.param_groups[0]["lr"] = rate * (1 - i / steps)
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(net(x), y).backward()
+        optimizer.step()
+    return net.eval()
+
+
 def cifar(part: str, start: int, count: int) -> tuple[torch.Tensor, np.ndarray[Any, Any]]:
     """Images [n, 3, 32, 32], normalised, and labels [n] of the CIFAR-10 JPEG files, in one shuffled order.
 
@@ -129,6 +144,17 @@ def sentence_pairs(name: str, count: int) -> tuple[list[str], list[str], list[fl
 def in_batches(values: list[str], size: int) -> Iterator[list[str]]:
     for start in range(0, len(values), size):
         yield values[start : start + size]
+
+
+def embeddings(model: taille.BaseMLModel, tokenizer: Any, sentences: list[str]) -> dict[str, np.ndarray[Any, Any]]:
+    """Each sentence's embedding: the mean over its tokens, of length 1."""
+    found: dict[str, np.ndarray[Any, Any]] = {}
+    for part in in_batches(sorted(set(sentences), key=len), 32):
+        inputs = {k: v.numpy() for k, v in tokens(tokenizer, part).items()}
+        mask = inputs["attention_mask"][..., None]
+        total = (model.predict(inputs)["last_hidden_state"] * mask).sum(1)
+        found |= dict(zip(part, total / np.linalg.norm(total, axis=1, keepdims=True), strict=True))
+    return found
 
 
 class MLP(nn.Module):

@@ -5,94 +5,16 @@
 #include <utility>
 
 #include "base/error.h"
-#include "bindings/arrays.h"
 #include "bindings/kernel_arrays.h"
 #include "kernels/depthwise.h"
 #include "kernels/elementwise.h"
-#include "kernels/gemm_f32.h"
-#include "kernels/half.h"
 #include "kernels/normalize.h"
 #include "kernels/pool.h"
 
 namespace taille {
 namespace {
 
-// float32, float16, or bfloat16 as its bits in uint16.
-DType weight_dtype(const py::array& w, const char* what) {
-  const DType type = w.dtype().equal(py::dtype::of<uint16_t>()) ? DType::bf16 : dtype_of(w);
-  if (type != DType::f32 && !is_half(type))
-    throw TypeError(concat(what, " is ", name_of(type), "; wanted float32, float16, or uint16 (bfloat16)"));
-  return type;
-}
-
 constexpr float kInf = std::numeric_limits<float>::infinity();
-
-py::array gemm_f32_pack_array(const py::array& w, std::optional<py::array> out) {
-  check(w.ndim() == 2, "gemm_f32_pack: w must be 2-D (n, k), got ", w.ndim(), "-D");
-  const DType type = weight_dtype(w, "gemm_f32_pack: w");
-  const int64_t item = w.itemsize();
-  check(w.strides(0) % item == 0 && w.strides(1) % item == 0, "gemm_f32_pack: strides must be whole elements");
-  const int64_t elements = gemm_f32_packed_elements(w.shape(0), w.shape(1));
-  py::array packed = out ? *out : py::array(w.dtype(), elements);
-  check(
-      packed.ndim() == 1 && packed.shape(0) == elements && packed.dtype().equal(w.dtype()) && packed.strides(0) == item,
-      "gemm_f32_pack: out must be contiguous with ", elements, " elements of the dtype of w");
-  const void* from = w.data();
-  void* to = packed.mutable_data();
-  {
-    py::gil_scoped_release nogil;
-    gemm_f32_pack(type, from, w.strides(0) / item, w.strides(1) / item, w.shape(0), w.shape(1), to);
-  }
-  return packed;
-}
-
-Floats gemm_f32_array(const Floats& a, const py::array& packed, int64_t n, const std::string& variant, int64_t k,
-                      std::optional<Offsets> offsets, std::optional<Floats> pad_row, std::optional<Floats> bias,
-                      std::optional<Floats> residual, float lo, float hi, std::optional<Range> rows,
-                      std::optional<Range> columns, std::optional<Floats> scratch, std::optional<Floats> out) {
-  GemmF32Args g{};
-  int64_t m = 0;
-  if (offsets) {
-    const Taps taps = taps_of(*offsets, a, pad_row, k, "gemm_f32");
-    g.a = a.data();
-    g.offsets = offsets->data();
-    g.taps = taps.taps;
-    g.pad_row = pad_row ? pad_row->data() : nullptr;
-    m = taps.rows;
-  } else {
-    g.a = rows_of(a, -1, "gemm_f32: a", &g.lda);
-    g.taps = 1;
-    m = a.shape(0);
-    k = a.shape(1);
-  }
-  check(n > 0, "gemm_f32: n must be positive, got ", n);
-  const int64_t wanted = gemm_f32_packed_elements(n, g.taps * k);
-  g.packed_type = weight_dtype(packed, "gemm_f32: packed");
-  check(packed.ndim() == 1 && packed.shape(0) == wanted && (packed.flags() & py::array::c_style) != 0,
-        "gemm_f32: packed must be contiguous with ", wanted, " elements");
-  Floats room =
-      contiguous_output(scratch, {gemm_f32_scratch_bytes(g.packed_type, n, g.taps * k) / 4}, "gemm_f32 scratch");
-  g.scratch = room.mutable_data();
-  if (columns)
-    check(columns->first % 64 == 0 && (columns->second % 64 == 0 || columns->second == n),
-          "gemm_f32: columns must begin and end at multiples of 64 (or end at n)");
-  std::tie(g.m_begin, g.m_end) = range_of(rows, m, "gemm_f32: rows");
-  std::tie(g.n_begin, g.n_end) = range_of(columns, n, "gemm_f32: columns");
-  g.k = k;
-  g.packed = packed.data();
-  g.n = n;
-  g.bias = vector_of(bias, n, "gemm_f32: bias");
-  if (residual) {
-    g.residual = rows_of(*residual, n, "gemm_f32: residual", &g.residual_stride);
-    check(residual->shape(0) == m, "gemm_f32: residual must have ", m, " rows");
-  }
-  g.lo = lo;
-  g.hi = hi;
-  Floats result = output(out, {m, n}, "gemm_f32");
-  g.out = mutable_rows_of(result, &g.ldc);
-  run_variant("gemm_f32", gemm_f32_table(), variant, g);
-  return result;
-}
 
 Floats depthwise_f32_array(const Floats& a, const Offsets& offsets, const Floats& w, const std::string& variant,
                            std::optional<Floats> pad_row, std::optional<Floats> bias, float lo, float hi,
@@ -200,18 +122,7 @@ Floats mean_last_array(const Floats& x, float divisor, const std::string& varian
 
 void bind_kernels_f32(py::module_& m) {
   using py::arg;
-  m.def("gemm_f32_pack", gemm_f32_pack_array, arg("w").noconvert(), arg("out").noconvert() = py::none());
-  m.def(
-      "gemm_f32_scratch_floats",
-      [](const py::array& packed, int64_t n, int64_t k_total) {
-        return gemm_f32_scratch_bytes(weight_dtype(packed, "gemm_f32_scratch_floats: packed"), n, k_total) / 4;
-      },
-      arg("packed"), arg("n"), arg("k_total"));
-  m.def("gemm_f32", gemm_f32_array, arg("a").noconvert(), arg("packed").noconvert(), arg("n"), py::kw_only(),
-        arg("variant"), arg("k") = 0, arg("offsets").noconvert() = py::none(), arg("pad_row").noconvert() = py::none(),
-        arg("bias").noconvert() = py::none(), arg("residual").noconvert() = py::none(), arg("lo") = -kInf,
-        arg("hi") = kInf, arg("rows") = py::none(), arg("columns") = py::none(),
-        arg("scratch").noconvert() = py::none(), arg("out").noconvert() = py::none());
+  bind_gemm_f32(m);
   m.def("depthwise_f32", depthwise_f32_array, arg("a").noconvert(), arg("offsets").noconvert(), arg("w").noconvert(),
         py::kw_only(), arg("variant"), arg("pad_row").noconvert() = py::none(), arg("bias").noconvert() = py::none(),
         arg("lo") = -kInf, arg("hi") = kInf, arg("rows") = py::none(), arg("out").noconvert() = py::none());

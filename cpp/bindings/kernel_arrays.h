@@ -19,6 +19,7 @@ using Offsets = Array<int32_t>;
 using Range = std::pair<int64_t, int64_t>;
 
 void bind_elementwise(py::module_& m);
+void bind_gemm_f32(py::module_& m);
 
 inline bool contiguous(const Floats& x) { return (x.flags() & py::array::c_style) != 0; }
 

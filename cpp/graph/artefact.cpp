@@ -1,6 +1,7 @@
-// The artefact's format, versions 1 to 5. A graph with a constant stored in blocks is version 5, else one with an
-// rms_norm, or a layer_norm that writes uint8, version 4, else one with an embedding on an int8 table version 3, else
-// one with a float16 or bfloat16 value version 2, any other version 1.
+// The artefact's format, versions 1 to 6. A graph with a constant of floats stored in blocks is version 6, else one
+// with an int8 constant stored so version 5, else one with an rms_norm, or a layer_norm that writes uint8, version 4,
+// else one with an embedding on an int8 table version 3, else one with a float16 or bfloat16 value version 2, any other
+// version 1.
 //
 // FILE    8 bytes    length n of the header, little-endian
 //         n bytes    the header: a JSON object, padded with spaces so that 8 + n is a multiple of 64
@@ -8,8 +9,9 @@
 //   This is safetensors. The header maps each tensor's name to {"dtype": .., "shape": [..], "data_offsets": [a, b]},
 //   offsets counted from the end of the header; dtypes are F32 U8 I8 I32 I64 BOOL, from
 //   version 2 on F16 BF16 too. A BOOL byte is 0 or 1.
-//   Tensors lie in the order of tensor_order(): elements of 8 bytes first, then 4, 2, 1, else by value id; so each is
-//   aligned to its elements. "__metadata__" maps strings to strings and holds what artefact.h lists, nothing else.
+//   Tensors lie in the order of tensor_order(): elements of 8 bytes first, then 4, 2, 1 (blocks are bytes), else by
+//   value id; so each is aligned to its elements. "__metadata__" maps strings to strings and holds what artefact.h
+//   lists, nothing else.
 //
 // GRAPH   {"values": [VALUE..], "nodes": [NODE..], "inputs": [ID..], "outputs": [ID..], "output_names": [STRING..],
 //          "output_structure": "single" | "tuple" | "dict"}                          no other members, here or below
@@ -17,10 +19,11 @@
 //          "shape": DIMS, "quant": [SCALE, ZERO], "constant": true, "blocks": ROWS}
 //         quant only for uint8, absent where there is none; SCALE a float32 > 0, ZERO in 0 .. 255.
 //         constant only where it is one: then the tensor of this name has this dtype and shape; or, with blocks (1, 2
-//         or 4; int8 alone), it is U8 [bytes] and holds the blocks of ROWS outputs (dimension 0) x 4 inputs (the other
-//         dimensions, flattened) that are not all zero: first a map, bit i % 8 of byte i / 8 for block i, blocks row by
-//         row, zeros up to a whole byte; then ROWS x 4 bytes of each block that is there. The writer takes the ROWS of
-//         fewest bytes, the larger of equals, if these are below 90 % of the plain ones.
+//         or 4; int8 and, from version 6 on, float32, float16, bfloat16), it is U8 [bytes] and holds the blocks of ROWS
+//         outputs (dimension 0) x 4 inputs (the other dimensions, flattened) whose bytes are not all zero: first a map,
+//         bit i % 8 of byte i / 8 for block i, blocks row by row, zeros up to a whole byte; then ROWS x 4 elements of
+//         each block that is there. The writer takes the ROWS of fewest bytes, the larger of equals, if these are below
+//         90 % of the plain ones.
 //   NODE  {"op": STRING, "name": STRING, "source": STRING, "inputs": [ID..], "output": ID, "attrs": {KEY: ATTR..}}
 //         source and attrs are absent where empty. What each op takes is in ops.h; an attribute that
 //         is absent has its default there, and the writer leaves out all that have.
@@ -124,7 +127,13 @@ size_t checked_bytes(DType type, const std::vector<int64_t>& dims) {
   return static_cast<size_t>(bytes);
 }
 
-int64_t format_of(const Graph& graph, bool blocks) {
+int64_t format_of(const Graph& graph, const BlockRows& block_rows) {
+  bool blocks = false;
+  for (size_t v = 0; v < block_rows.size(); ++v) {
+    if (block_rows[v] == 0) continue;
+    if (graph.values[v].dtype != DType::s8) return 6;
+    blocks = true;
+  }
   if (blocks) return 5;
   const auto new_norm = [&](const Node& n) {
     return n.op == "rms_norm" || (n.op == "layer_norm" && graph.value(n.output).dtype == DType::u8);
@@ -137,11 +146,13 @@ int64_t format_of(const Graph& graph, bool blocks) {
   return std::ranges::any_of(graph.values, [](const Value& v) { return is_half(v.dtype); }) ? 2 : 1;
 }
 
-std::vector<ValueId> tensor_order(const Graph& graph) {
+std::vector<ValueId> tensor_order(const Graph& graph, const BlockRows& block_rows) {
   std::vector<ValueId> order;
   for (size_t v = 0; v < graph.values.size(); ++v)
     if (graph.values[v].constant) order.push_back(static_cast<ValueId>(v));
-  std::ranges::stable_sort(order, std::greater<>(), [&](ValueId id) { return size_of(graph.value(id).dtype); });
+  std::ranges::stable_sort(order, std::greater<>(), [&](ValueId id) {
+    return block_rows[static_cast<size_t>(id)] > 0 ? 1 : size_of(graph.value(id).dtype);
+  });
   return order;
 }
 

@@ -186,18 +186,18 @@ Artefact read_checked(uint64_t size, const ReadBytes& read) {
   }
   check(hex8(crc) == header.checksum, "damaged: its checksum is ", hex8(crc), ", the file says ",
         printable(header.checksum));
-  bool blocks = false;
-  Graph graph = graph_from_json(header.graph, std::move(tensors), blocks);
+  BlockRows block_rows;
+  Graph graph = graph_from_json(header.graph, std::move(tensors), block_rows);
   check_storable(graph);
   for (Node& node : graph.nodes) infer(graph, node);  // fills in what the file leaves at its default
   graph.validate();
   // Neither format nor table is under the checksum; they must be the ones that the graph determines.
-  const int64_t format = format_of(graph, blocks);
+  const int64_t format = format_of(graph, block_rows);
   check(header.format == format, "damaged: it says format version ", header.format, ", its graph is version ", format);
   int64_t at = 0;
   std::map<std::string_view, const Entry*> entries;
   for (const Entry& e : header.entries) entries[e.name] = &e;
-  for (ValueId id : tensor_order(graph)) {
+  for (ValueId id : tensor_order(graph, block_rows)) {
     const Entry& e = *entries.at(graph.value(id).name);  // the graph took a tensor of this name
     check(e.begin == at, "the tensor '", printable(e.name), "' is not where the graph wants it");
     at = e.end;
@@ -213,7 +213,6 @@ std::string file_head(const Graph& graph, const std::vector<StoredTensor>& store
   const std::string text = graph_to_json(graph, stored);
   uint32_t crc = crc32c(bytes_of(text));
   for (const StoredTensor& s : stored) crc = crc32c(bytes_of(*s.tensor), crc);
-  const bool blocks = std::ranges::any_of(stored, [](const StoredTensor& s) { return s.block_rows > 0; });
 
   JsonWriter out;
   const auto entry = [&](std::string_view key, std::string_view value) {
@@ -223,7 +222,7 @@ std::string file_head(const Graph& graph, const std::vector<StoredTensor>& store
   out.begin_object();
   out.key(kMetadata);
   out.begin_object();
-  entry(kFormatKey, std::to_string(format_of(graph, blocks)));
+  entry(kFormatKey, std::to_string(format_of(graph, block_rows_of(graph, stored))));
   entry(kGraphKey, text);
   entry(kChecksumKey, hex8(crc));
   if (!metadata.empty()) entry(kOwnKey, metadata);

@@ -213,20 +213,20 @@ Attr attr_of(const Json& json, std::string_view what) {
 
 // The tensor of a value that is stored in blocks.
 TensorPtr expanded(const Value& v, const Tensor& packed, const Json& rows, const std::string& what) {
-  check(v.dtype == DType::s8, what, " is ", name_of(v.dtype), " and has blocks; only int8 has");
+  check(may_have_blocks(v.dtype), what, " is ", name_of(v.dtype), " and has blocks; only int8 and floats have");
   std::vector<int64_t> dims;
   for (const Dim& d : v.shape) {
     check(d.is_constant(), what, " has blocks and the dimension ", printable(d.text()));
     dims.push_back(d.constant());
   }
   try {
-    return unpack_blocks(packed, dims, want<int64_t>(rows, what + " blocks", "an integer"));
+    return unpack_blocks(packed, v.dtype, dims, want<int64_t>(rows, what + " blocks", "an integer"));
   } catch (const std::invalid_argument& e) {
     throw std::invalid_argument(concat("the tensor '", printable(v.name), "' ", e.what()));
   }
 }
 
-Value value_of(const Json& json, const std::string& what, TensorsByName& tensors, bool& blocks) {
+Value value_of(const Json& json, const std::string& what, TensorsByName& tensors, int64_t& block_rows) {
   object_of(json, what, {"name", "dtype", "shape", "quant", "constant", "blocks"});
   Value v;
   v.name = text_of(member(json, "name", what), what + " name");
@@ -247,7 +247,7 @@ Value value_of(const Json& json, const std::string& what, TensorsByName& tensors
   const auto tensor = tensors.find(v.name);
   check(tensor != tensors.end(), what, ": there is no tensor '", printable(v.name), "'");
   v.constant = rows == nullptr ? std::move(tensor->second) : expanded(v, *tensor->second, *rows, what);
-  blocks |= rows != nullptr;
+  if (rows != nullptr) block_rows = *rows->get_if<int64_t>();
   tensors.erase(tensor);
   return v;
 }
@@ -269,8 +269,7 @@ Node node_of(const Json& json, const std::string& what, size_t values) {
 }  // namespace
 
 std::string graph_to_json(const Graph& graph, const std::vector<StoredTensor>& stored) {
-  std::vector<int64_t> block_rows(graph.values.size(), 0);
-  for (const StoredTensor& s : stored) block_rows[static_cast<size_t>(s.id)] = s.block_rows;
+  const BlockRows block_rows = block_rows_of(graph, stored);
   JsonWriter out;
   out.begin_object();
   out.key("values");
@@ -295,7 +294,7 @@ std::string graph_to_json(const Graph& graph, const std::vector<StoredTensor>& s
   return out.text();
 }
 
-Graph graph_from_json(std::string_view text, TensorsByName tensors, bool& blocks) {
+Graph graph_from_json(std::string_view text, TensorsByName tensors, BlockRows& block_rows) {
   const Json root = parse_json(text);
   const std::string what = "the graph";
   object_of(root, what, {"values", "nodes", "inputs", "outputs", "output_names", "output_structure"});
@@ -305,8 +304,11 @@ Graph graph_from_json(std::string_view text, TensorsByName tensors, bool& blocks
   check(nodes.size() <= values.size(), "the graph has more nodes than values");
 
   Graph graph;
-  for (const Json& v : values)
-    graph.values.push_back(value_of(v, concat("value ", graph.values.size()), tensors, blocks));
+  block_rows.assign(values.size(), 0);
+  for (const Json& v : values) {
+    const size_t id = graph.values.size();
+    graph.values.push_back(value_of(v, concat("value ", id), tensors, block_rows[id]));
+  }
   check(tensors.empty(), "no value is the tensor '", tensors.empty() ? "" : printable(tensors.begin()->first), "'");
   for (const Json& n : nodes)
     graph.nodes.push_back(node_of(n, concat("node ", graph.nodes.size()), graph.values.size()));

@@ -18,6 +18,7 @@ constexpr Pass kPasses[] = {
     {"simplify_again", "drop the permutes that the two passes above left in pairs", pass_simplify},
     {"rms_norm", "what computes x / sqrt(mean(x^2) + epsilon) * gamma into one node", pass_rms_norm},
     {"fuse", "bias, residual and clamp into the linear or convolution before them", pass_fuse},
+    {"zero_signs", "zeros of weights without their sign, so that blocks of them are zero bytes", pass_zero_signs},
 };
 
 }  // namespace

@@ -34,5 +34,6 @@ Graph pass_layout(const Graph& graph, const Evaluator& evaluate);
 Graph pass_attention(const Graph& graph, const Evaluator& evaluate);
 Graph pass_rms_norm(const Graph& graph, const Evaluator& evaluate);
 Graph pass_fuse(const Graph& graph, const Evaluator& evaluate);
+Graph pass_zero_signs(const Graph& graph, const Evaluator& evaluate);
 
 }  // namespace taille

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "kernels/sparse_blocks.h"
+
 namespace taille {
 
 void gemm_sparse_s8_avx512vnni(const GemmSparseS8Args&);
@@ -14,20 +16,10 @@ namespace {
 constexpr int64_t kTileRows = 64;  // at most, of any level: bytes of scratch for each of K, or 32 rows of 16 bits
 constexpr int kPairs[] = {0, 2, 1, 3}, kInOrder[] = {0, 1, 2, 3};
 
-bool is_zero(const int8_t* w, int64_t k_total, int64_t rows) {
-  for (int64_t r = 0; r < rows; ++r)
-    for (int64_t p = 0; p < 4; ++p)
-      if (w[r * k_total + p] != 0) return false;
-  return true;
-}
-
 }  // namespace
 
 int64_t gemm_sparse_s8_count(const int8_t* w, int64_t n, int64_t k_total, int64_t block_rows) {
-  int64_t count = 0;
-  for (int64_t j = 0; j < n; j += block_rows)
-    for (int64_t p = 0; p < k_total; p += 4) count += !is_zero(w + j * k_total + p, k_total, block_rows);
-  return count;
+  return count_blocks(w, n, k_total, block_rows);
 }
 
 void gemm_sparse_s8_pack(const int8_t* w, int64_t n, int64_t k_total, int64_t block_rows, uint32_t* begin,
@@ -38,7 +30,7 @@ void gemm_sparse_s8_pack(const int8_t* w, int64_t n, int64_t k_total, int64_t bl
     *begin++ = blocks;
     for (int64_t p = 0; p < k_total; p += 4) {
       const int8_t* block = w + j * k_total + p;
-      if (is_zero(block, k_total, block_rows)) continue;
+      if (is_zero_block(block, k_total, block_rows)) continue;
       for (int64_t r = 0; r < block_rows; ++r)
         for (int from : order) *values++ = block[r * k_total + from];
       *inputs++ = static_cast<uint16_t>(p / 4);

@@ -7,6 +7,7 @@
 #include "kernels/elementwise.h"
 #include "kernels/gemm_f32.h"
 #include "kernels/gemm_s8.h"
+#include "kernels/gemm_sparse_f32.h"
 #include "kernels/gemm_sparse_s8.h"
 #include "kernels/half.h"
 #include "kernels/movement.h"
@@ -28,6 +29,7 @@ void append(std::vector<KernelListing>& out, const char* op, KernelTable<Args> t
 std::vector<KernelListing> list_kernels() {
   std::vector<KernelListing> out;
   append(out, "gemm_f32", gemm_f32_table());
+  append(out, "gemm_sparse_f32", gemm_sparse_f32_table());
   append(out, "depthwise_f32", depthwise_f32_table());
   append(out, "pool_max_f32", pool_max_f32_table());
   append(out, "pool_avg_f32", pool_avg_f32_table());

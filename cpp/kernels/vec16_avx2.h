@@ -169,16 +169,20 @@ inline void transpose8(const __m256 (&row)[8], float* to, int64_t width, int64_t
     if (d < count) _mm256_storeu_ps(to + d * width, column);
   }
 }
-inline void transpose16(const float* from, int64_t stride, int64_t rows, int64_t dim, float* to, int64_t width) {
+template <class Row>
+inline void transpose_rows(Row row, int64_t rows, int64_t dim, float* to, int64_t width) {
   for (int64_t d = 0; d < dim; d += 8)
     for (int64_t half = 0; half < 16; half += 8) {
       const __m256i lanes = _mm256_castps_si256(first_lanes(dim - d));
-      __m256 row[8];
+      __m256 eight[8];
 #pragma GCC unroll 8
       for (int j = 0; j < 8; ++j)
-        row[j] = half + j < rows ? _mm256_maskload_ps(from + (half + j) * stride + d, lanes) : _mm256_setzero_ps();
-      transpose8(row, to + d * width + half, width, dim - d);
+        eight[j] = half + j < rows ? _mm256_maskload_ps(row(half + j) + d, lanes) : _mm256_setzero_ps();
+      transpose8(eight, to + d * width + half, width, dim - d);
     }
+}
+inline void transpose16(const float* from, int64_t stride, int64_t rows, int64_t dim, float* to, int64_t width) {
+  transpose_rows([=](int64_t j) { return from + j * stride; }, rows, dim, to, width);
 }
 
 // What is moved are registers, whatever lies in them; stride and width must be whole floats.

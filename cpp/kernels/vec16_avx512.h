@@ -112,13 +112,13 @@ inline void split_exponent(V16 x, V16& mantissa, V16& exponent) {
 }
 
 // Four rounds of swaps: elements, pairs, then quarters and halves of the registers.
-inline void transpose16(const float* from, int64_t stride, int64_t rows, int64_t dim, float* to, int64_t width) {
+template <class Row>
+inline void transpose_rows(Row row, int64_t rows, int64_t dim, float* to, int64_t width) {
   for (int64_t d = 0; d < dim; d += 16) {
     const __mmask16 lanes = first_lanes(dim - d < 16 ? dim - d : 16);
     __m512 a[16], b[16];
 #pragma GCC unroll 16
-    for (int j = 0; j < 16; ++j)
-      a[j] = j < rows ? _mm512_maskz_loadu_ps(lanes, from + j * stride + d) : _mm512_setzero_ps();
+    for (int j = 0; j < 16; ++j) a[j] = j < rows ? _mm512_maskz_loadu_ps(lanes, row(j) + d) : _mm512_setzero_ps();
 #pragma GCC unroll 16
     for (int i = 0; i < 16; i += 2) {
       b[i] = _mm512_maskz_unpacklo_ps(kAllLanes, a[i], a[i + 1]);
@@ -146,6 +146,9 @@ inline void transpose16(const float* from, int64_t stride, int64_t rows, int64_t
     for (int i = 0; i < 16; ++i)
       if (d + i < dim) _mm512_storeu_ps(to + (d + i) * width, b[i]);
   }
+}
+inline void transpose16(const float* from, int64_t stride, int64_t rows, int64_t dim, float* to, int64_t width) {
+  transpose_rows([=](int64_t j) { return from + j * stride; }, rows, dim, to, width);
 }
 
 // What is moved are registers, whatever lies in them; stride and width must be whole floats.

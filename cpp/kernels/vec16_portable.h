@@ -12,7 +12,8 @@
 //   less, less_equal   false where either is NaN
 //   add_exponent       a * 2^k, k the low bits of the float n = 1.5 * 2^23 + k; the result must be normal
 //   split_exponent     x = mantissa * 2^exponent with mantissa in [sqrt(1/2), sqrt(2)), x positive and normal
-//   transpose16        to[d*width + j] = from[j*stride + d] for d < dim, j < rows; 0 for rows <= j < 16
+//   transpose_rows     to[d*width + j] = row(j)[d] for d < dim, j < rows, j < 16; 0 for rows <= j < 16
+//   transpose16        the same for row(j) = from + j*stride
 //   transpose16_bits   the same for any 4 bytes; from, to, stride and width in bytes, dim in groups of 4
 //   reduce_add, _max   lane i with i+8, then +4, +2, +1
 #pragma once
@@ -193,9 +194,13 @@ inline void split_exponent(V16 x, V16& mantissa, V16& exponent) {
   }
 }
 
-inline void transpose16(const float* from, int64_t stride, int64_t rows, int64_t dim, float* to, int64_t width) {
+template <class Row>
+inline void transpose_rows(Row row, int64_t rows, int64_t dim, float* to, int64_t width) {
   for (int64_t d = 0; d < dim; ++d)
-    for (int64_t j = 0; j < kLanes; ++j) to[d * width + j] = j < rows ? from[j * stride + d] : 0.0f;
+    for (int64_t j = 0; j < kLanes; ++j) to[d * width + j] = j < rows ? row(j)[d] : 0.0f;
+}
+inline void transpose16(const float* from, int64_t stride, int64_t rows, int64_t dim, float* to, int64_t width) {
+  transpose_rows([=](int64_t j) { return from + j * stride; }, rows, dim, to, width);
 }
 
 inline void transpose16_bits(const uint8_t* from, int64_t stride, int64_t rows, int64_t dim, uint8_t* to,

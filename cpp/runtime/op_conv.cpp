@@ -10,6 +10,7 @@
 #include "runtime/conv_plan.h"
 #include "runtime/epilogue.h"
 #include "runtime/sparse_weight.h"
+#include "runtime/sparse_weight_f32.h"
 
 namespace taille {
 
@@ -48,13 +49,17 @@ class ConvF32 final : public ConvBase {
     pad_ = Buffer(static_cast<size_t>(geo_.group_in()) * sizeof(float));
     lo_ = static_cast<float>(node.attr<double>("lo"));
     hi_ = static_cast<float>(node.attr<double>("hi"));
+    if (geo_.groups == 1)
+      sparse_ =
+          SparseWeightF32::of(w, geo_.out_channels, geo_.taps(), geo_.in_channels, packed_.data(), kernel_, config.isa);
   }
 
-  std::string kernel() const override { return kernel_.name; }
+  std::string kernel() const override { return sparse_ ? sparse_->describe() : kernel_.name; }
 
   Planned plan(const NodeShapes& shapes) const override {
     auto plan = plan_conv(node_, geo_, shapes, config_, false);
-    const int64_t scratch = gemm_f32_scratch_bytes(type_, geo_.group_out(), geo_.taps() * geo_.group_in());
+    const int64_t dense = gemm_f32_scratch_bytes(type_, geo_.group_out(), geo_.taps() * geo_.group_in());
+    const int64_t scratch = round_up(std::max(dense, sparse_ ? sparse_->scratch_bytes() : 0), 64);
     return {[this, plan, scratch](const RunContext& c) { run(c, *plan, scratch); }, scratch * config_.threads};
   }
 
@@ -62,6 +67,7 @@ class ConvF32 final : public ConvBase {
   const KernelRow<GemmF32Args>& kernel_;
   DType type_;  // of the weights
   Buffer packed_, pad_;
+  std::optional<SparseWeightF32> sparse_;
   int64_t group_bytes_ = 0;
   TensorPtr bias_;
   float lo_ = 0, hi_ = 0;
@@ -94,7 +100,10 @@ class ConvF32 final : public ConvBase {
         part.bias = bias_ ? bias_->as<float>() + column : nullptr;
         part.residual = residual_ ? c.in<float>(3) + row0 * args.residual_stride + column : nullptr;
         part.out = c.out<float>() + row0 * args.ldc + column;
-        kernel_.run(part);
+        if (sparse_ && sparse_->serves(part.m_end - part.m_begin))
+          sparse_->run(part);
+        else
+          kernel_.run(part);
       }
     });
   }

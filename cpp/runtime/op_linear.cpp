@@ -7,6 +7,7 @@
 #include "runtime/operator.h"
 #include "runtime/partition.h"
 #include "runtime/sparse_weight.h"
+#include "runtime/sparse_weight_f32.h"
 
 namespace taille {
 
@@ -26,16 +27,19 @@ class LinearF32 final : public Operator {
     residual_ = node.has_input(3);
     lo_ = static_cast<float>(node.attr<double>("lo"));
     hi_ = static_cast<float>(node.attr<double>("hi"));
+    sparse_ = SparseWeightF32::of(weight, n_, 1, k_, packed_.data(), kernel_, config.isa);
   }
 
-  std::string kernel() const override { return kernel_.name; }
+  std::string kernel() const override { return sparse_ ? sparse_->describe() : kernel_.name; }
   bool strided_output() const override { return true; }
 
   Planned plan(const NodeShapes& shapes) const override {
     const int64_t m = product(shapes.output) / std::max<int64_t>(1, n_);
     const int parts = worth_forking(config_, product_seconds(config_.isa, false, m, n_, k_));
-    const GemmPartition how = partition_gemm(m, n_, m * k_ * 4, n_ * k_ * static_cast<int64_t>(size_of(type_)), parts);
-    const int64_t scratch = m > kGemmF32DirectRows ? gemm_f32_scratch_bytes(type_, n_, k_) : 0;
+    GemmPartition how = partition_gemm(m, n_, m * k_ * 4, n_ * k_ * static_cast<int64_t>(size_of(type_)), parts);
+    if (sparse_ && sparse_->serves(m)) sparse_->share_blocks(how);
+    const int64_t dense = m > kGemmF32DirectRows ? gemm_f32_scratch_bytes(type_, n_, k_) : 0;
+    const int64_t scratch = round_up(sparse_ && sparse_->serves(m) ? sparse_->scratch_bytes() : dense, 64);
     const int64_t stride = shapes.output_stride;
     return {[this, m, stride, how, scratch](const RunContext& c) { run(c, m, stride, how, scratch); },
             scratch * config_.threads};
@@ -47,6 +51,7 @@ class LinearF32 final : public Operator {
   TensorPtr bias_;
   DType type_ = DType::f32;  // of the weights
   Buffer packed_;
+  std::optional<SparseWeightF32> sparse_;
   BackAndForth order_;
   int64_t n_ = 0, k_ = 0;
   bool residual_ = false;
@@ -68,7 +73,8 @@ class LinearF32 final : public Operator {
     args.hi = hi_;
     args.out = c.out<float>();
     args.ldc = stride;
-    const bool back = order_.turn(m);
+    const bool sparse = sparse_ && sparse_->serves(m);
+    const bool back = !sparse && order_.turn(m);
     for_parts(c.pool, how, m, n_, [&](const GemmPartition::Part& p, int thread) {
       GemmF32Args part = args;
       part.scratch = reinterpret_cast<float*>(c.scratch + thread * scratch);
@@ -77,7 +83,10 @@ class LinearF32 final : public Operator {
       BackAndForth::for_columns(p, back, [&](int64_t begin, int64_t end) {
         part.n_begin = begin;
         part.n_end = end;
-        kernel_.run(part);
+        if (sparse)
+          sparse_->run(part);
+        else
+          kernel_.run(part);
       });
     });
   }

@@ -26,6 +26,27 @@ def gemm_f32(
     columns: tuple[int, int] | None = None,
     scratch: NDArray[float32] | None = None,
     out: NDArray[float32] | None = None,
+    repeats: int = 1,
+) -> NDArray[float32]: ...
+def gemm_sparse_f32_scratch_floats(n: int, k_total: int) -> int: ...
+def gemm_sparse_f32(
+    a: NDArray[float32],
+    w: NDArray[float32],
+    *,
+    variant: str,
+    block_rows: int,
+    k: int = 0,
+    offsets: NDArray[int32] | None = None,
+    pad_row: NDArray[float32] | None = None,
+    bias: NDArray[float32] | None = None,
+    residual: NDArray[float32] | None = None,
+    lo: float = ...,
+    hi: float = ...,
+    rows: tuple[int, int] | None = None,
+    columns: tuple[int, int] | None = None,
+    scratch: NDArray[float32] | None = None,
+    out: NDArray[float32] | None = None,
+    repeats: int = 1,
 ) -> NDArray[float32]: ...
 def depthwise_f32(
     a: NDArray[float32],

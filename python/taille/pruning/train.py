@@ -114,7 +114,8 @@ def loss_of(work: Work, watched: list[str], batch: Batch, labelled: bool) -> tor
     for output, exact in zip(tensors_in(outputs), tensors_in(wanted_outputs), strict=True):
         ends.append(relative_error(batch.real(output), batch.real(exact)))
         pools = batch.pooled(output), batch.pooled(exact)  # what an embedding of the whole sequence is made of
-        ends += [relative_error(pools[0], pools[1])] if pools[0] is not None else []
+        if pools[0] is not None and pools[1] is not None:
+            ends += [relative_error(pools[0], pools[1]), relative_error(likeness(pools[0]), likeness(pools[1]))]
     loss = sum(ends) / max(1, len(ends)) + sum(hidden) / max(1, len(hidden))
     if labelled:
         assert work.model.loss_fn is not None  # the options were settled
@@ -137,6 +138,15 @@ def observed(model: TorchModel, module: nn.Module, watched: list[str], batch: Ba
 def relative_error(given: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
     """The mean squared error over the mean square of what is wanted."""
     return (given - wanted).square().mean() / (wanted.square().mean() + TINY)
+
+
+def likeness(pooled: torch.Tensor) -> torch.Tensor:
+    """The cosines between the samples of a batch, [samples, samples]: what embeddings are compared by.
+
+    As the distances of Park et al. 2019, arXiv:1904.05068.
+    """
+    unit = nn.functional.normalize(pooled, dim=1)
+    return unit @ unit.T
 
 
 def hidden_states(work: Work) -> list[str]:
