@@ -24,6 +24,12 @@ def small():
                         nn.Flatten(), nn.Linear(16 * 64, 10))
     x = torch.randn(64, 3, 8, 8)
     return taille.TorchModel(net, (x,), calibration_data=[x])
+
+def deep():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(8, 64), nn.ReLU(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 4))
+    x = torch.randn(64, 8)
+    return taille.TorchModel(net, (x,), calibration_data=[x])
 """
 
 
@@ -77,11 +83,23 @@ def test_the_report_is_a_table(folder: Path) -> None:
     assert taille.load(folder / "t.safetensors").sparsity > 0.1
 
 
+def test_channels_are_permuted(folder: Path) -> None:
+    done = cli("nets.py:deep", "-o", "o.safetensors", *STRUCTURED, "--permute", "--report", cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "channels of 2 of " in done.stdout
+    assert "order of channels, by group" in done.stdout
+    done = cli("nets.py:deep", "-o", "o.safetensors", *STRUCTURED, "--permute", "--json", cwd=folder)
+    moved = json.loads(done.stdout)["recipe"][0]["permuted"]
+    assert [m["name"] for m in moved] == ["0", "2"]
+    assert all(m["kept_after"] > m["kept_before"] for m in moved)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["--target-size", 0.5, "--method", "structured", "--pattern", "block5x5"], "unknown pattern 'block5x5'"),
         ([*STRUCTURED, "--quantize", "int3"], "--quantize is 'int3'"),
+        (["--target-size", 0.25, "--permute"], "permute is True with pattern 'unstructured'"),
         ([], "--target-size"),
     ],
 )

@@ -59,6 +59,9 @@ def prune(
     checkpoint: Annotated[
         Path | None, typer.Option(help="A file to go on from after an interrupt; removed at the end.")
     ] = None,
+    permute: Annotated[
+        bool, typer.Option("--permute", help="First put channels of like importance side by side: blocks keep more.")
+    ] = False,
     quantize: Annotated[
         str | None, typer.Option(help="Then quantise to int8, mixed, float16 or bfloat16, as `taille quantize`.")
     ] = None,
@@ -82,6 +85,7 @@ def prune(
                 model, target_size, method, pattern=pattern, scope=scope, score=score, recovery=recovery, steps=steps,
                 lr=LEARNING_RATE if lr is None else lr, seed=seed, ignore=tuple(ignore or ()),
                 include_first_last=include_first_last, min_weights=min_weights, checkpoint=checkpoint, progress=hook,
+                permute=permute,
             )  # fmt: skip
             small = taille.quantize_model(pruned, quantize, progress=hook) if quantize else pruned
         before, size = model.size_bytes, small.save(output)
@@ -104,6 +108,11 @@ def prune(
         f"recovery: {step['recovery']}, {step['reconstructed']} layers reconstructed, {step['steps']} training steps",
         markup=False,
     )
+    if permute:
+        out.print(f"channels of {len(step['permuted'])} of {len(pruned.report.orders)} groups in another order")
     if report:
         titles, rows = pruned.report.cells()
         print_table("layers, in the order of execution", titles, rows)
+        if permute:
+            titles, rows = pruned.report.order_cells()
+            print_table("order of channels, by group", titles, rows)

@@ -25,7 +25,7 @@ from taille.torch_model import arrange, eval_mode
 if TYPE_CHECKING:
     from taille.torch_model import TorchModel
 
-__all__ = ["Trials"]
+__all__ = ["Trials", "difference"]
 
 log = logging.getLogger(__name__)
 
@@ -170,5 +170,5 @@ def difference(found: list[torch.Tensor], wanted: list[torch.Tensor], *, exact: 
         scale = float(torch.nan_to_num(w).abs().max()) if w.numel() else 0.0
         error = float(torch.nan_to_num(f - w).abs().max()) if f.numel() else 0.0
         if exact and error > TOLERANCE * scale + 1e-7:
-            return f"outputs differ by {error:.3g} of {scale:.3g} from those with zeros in place of the channels"
+            return f"outputs differ by {error:.3g} of {scale:.3g} from those that are wanted"
     return ""

@@ -27,7 +27,8 @@ __all__ = ["Checkpoint", "State"]
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
+TENSORS = {"mask": "masks", "optimizer": "optimizer", "order": "order"}  # in the file -> in the state
 
 
 @dataclass
@@ -40,6 +41,8 @@ class State:
         step: how many training steps are done.   steps: of how many; 0 before training.
         masks: by layer; empty before they are made.
         optimizer: "index.key" -> tensor of the optimiser's state.
+        order: of the channels that changed places; see `taille.pruning.permute`.
+        moves: the rows of its report, JSON-compatible; None before it is done.
     """
 
     shares: dict[str, float] = field(default_factory=dict)
@@ -49,6 +52,8 @@ class State:
     steps: int = 0
     masks: dict[str, torch.Tensor] = field(default_factory=dict)
     optimizer: dict[str, torch.Tensor] = field(default_factory=dict)
+    order: dict[str, torch.Tensor] = field(default_factory=dict)
+    moves: list[dict[str, Any]] | None = None
 
 
 class Checkpoint:
@@ -85,7 +90,7 @@ class Checkpoint:
             )
         module.load_state_dict(part("module", tensors))
         log.info("going on from checkpoint %s: %d groups, step %d", self.path, state["groups"], state["step"])
-        return State(**state, masks=part("mask", tensors), optimizer=part("optimizer", tensors))
+        return State(**state | {name: part(kind, tensors) for kind, name in TENSORS.items()})
 
     def save(self, module: nn.Module, state: State) -> None:
         """Write where pruning stands, atomically; nothing where no file was asked for."""
@@ -93,9 +98,9 @@ class Checkpoint:
             return
         from safetensors.torch import save
 
-        parts = {"module": module.state_dict(), "mask": state.masks, "optimizer": state.optimizer}
+        parts = {"module": module.state_dict()} | {kind: getattr(state, name) for kind, name in TENSORS.items()}
         tensors = {f"{kind}/{n}": t.detach().clone().contiguous() for kind, p in parts.items() for n, t in p.items()}
-        facts = {k: v for k, v in vars(state).items() if k not in ("masks", "optimizer")}
+        facts = {k: v for k, v in vars(state).items() if k not in TENSORS.values()}
         text = json.dumps({"key": self._key, "state": facts})
         beside = self.path.with_name(f"{self.path.name}.{os.getpid()}.tmp")
         try:

@@ -14,7 +14,7 @@ from taille import kernels
 from taille.arrays import Array
 from taille.pruning.patterns import Pattern
 
-__all__ = ["kept_units", "make_mask", "make_masks"]
+__all__ = ["kept_units", "make_mask", "make_masks", "unit_scores"]
 
 
 def make_mask(scores: Array, pattern: Pattern, share: float) -> Array:
@@ -34,8 +34,7 @@ def make_mask(scores: Array, pattern: Pattern, share: float) -> Array:
     """
     energies = checked(scores)
     if pattern.of:
-        keep = min(pattern.of, max(pattern.keep, int(np.ceil(share * pattern.of - 1e-9))))
-        return kernels.nm_mask(energies, keep, pattern.of, importance=energies, threads=None)
+        return kernels.nm_mask(energies, pattern.remaining(share), pattern.of, importance=energies, threads=None)
     block = (pattern.rows, pattern.columns)
     units = energies.size // (pattern.rows * pattern.columns)
     keep_share = kept_units(units, share) / units

@@ -52,6 +52,7 @@ class Options:
     seed: int = 0
     checkpoint: str | Path | None = None
     progress: Progress | None = None
+    permute: bool = False
 
     def __post_init__(self) -> None:
         check_choice("method", self.method, METHODS)
@@ -85,6 +86,10 @@ class Options:
             raise ValueError('pattern is "channel" with method "sensitivity"; wanted method="structured"')
         if self.method == "sensitivity" and self.scope == "global":
             raise ValueError('scope is "global" with method "sensitivity", which chooses each layer\'s share itself')
+        if not isinstance(self.permute, bool):
+            raise TypeError(f"permute is {self.permute!r}; wanted True or False")
+        if self.permute and pattern.name in (UNSTRUCTURED, CHANNEL):
+            raise ValueError(f"permute is True with pattern '{pattern.name}'; wanted blocks or N:M, as \"block4x4\"")
         if not pattern.of:
             return
         if self.scope == "global":
@@ -173,5 +178,5 @@ class Options:
             "step": "prune", "method": self.method, "pattern": self.form.name, "scope": self.scope,
             "score": self.score, "target_size": self.target_size, "ignore": [text_of(i) for i in self.ignore],
             "include_first_last": self.include_first_last, "min_weights": self.min_weights,
-            "recovery": self.recovery, "schedule": self.schedule, "seed": self.seed,
+            "recovery": self.recovery, "schedule": self.schedule, "seed": self.seed, "permute": self.permute,
         }  # fmt: skip

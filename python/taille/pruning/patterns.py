@@ -6,6 +6,7 @@ native engine reads them, so that the inputs of one block lie side by side there
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -46,6 +47,10 @@ class Pattern:
     def least_share(self) -> float:
         """The share that remains at least: N / M, or nothing."""
         return self.keep / self.of if self.of else 0.0
+
+    def remaining(self, share: float) -> int:
+        """How many of each M stay with N:M: the smallest number that is at least N and at least this share."""
+        return min(self.of, max(self.keep, math.ceil(share * self.of - 1e-9)))
 
     def misfit(self, outputs: int, inputs: int) -> str:
         """Why a layer with this many output and input channels cannot have the pattern; "" where it can."""

@@ -18,8 +18,9 @@ from taille.pruning.masks import make_mask, make_masks
 from taille.pruning.model import PrunedModel, apply_masks, inherited, narrowed
 from taille.pruning.options import LEARNING_RATE, Options, Progress
 from taille.pruning.patterns import CHANNEL
+from taille.pruning.permute import permute as permute_channels
 from taille.pruning.reconstruct import reconstruct
-from taille.pruning.report import LayerShare, PruneReport
+from taille.pruning.report import ChannelOrder, LayerShare, PruneReport
 from taille.pruning.scores import importance, score_layers
 from taille.pruning.sensitivity import allocate, probe
 from taille.pruning.train import train
@@ -30,6 +31,8 @@ from taille.torch_model import TorchModel
 __all__ = ["prune_model"]
 
 log = logging.getLogger(__name__)
+
+MOVED = ("name", "channels", "kept_before", "kept_after")  # what the recipe keeps of a group in another order
 
 
 def prune_model(
@@ -52,6 +55,7 @@ def prune_model(
     seed: int = 0,
     checkpoint: str | Path | None = None,
     progress: Progress | None = None,
+    permute: bool = False,
 ) -> PrunedModel | ChannelPrunedModel:
     """Take weights out of a model's Linear and Conv2d layers, and win back what that cost.
 
@@ -94,6 +98,10 @@ def prune_model(
         checkpoint: a file to go on from after an interrupt: call again with the same arguments, and the same data, and
             the result is what it would have been. It is removed at the end.
         progress: called with a stage ("reconstructing"), how much is done and of how much.
+        permute: first put channels of like importance side by side, so that blocks, or N:M, keep more of the scores
+            (Pool & Yu 2021, "Channel Permutations for N:M Sparsity"). Only channels move that tracing follows from the
+            layer that makes them to all that read them: each of these is reordered alike, ignored layers too, so that
+            the dense module computes what it did. `report.orders` says what that brought, and why others stayed.
 
     Returns:
         A `PrunedModel`: a `TorchModel` with the same data and functions, its `masks` and its `report`; with
@@ -104,9 +112,11 @@ def prune_model(
         ValueError: `target_size` outside (0, 1], an unknown or unfitting option, data missing for what was asked for by
             name, nothing that can be pruned, an entry of `ignore` that matches no layer, NaN or infinite weights or
             activations, a checkpoint of other arguments.
+        taille.CaptureError: with `permute`, that torch.export cannot trace the module.
     """
     options = Options(target_size, method, pattern, scope, score, recovery, schedule, ignore, include_first_last,
-                      min_weights, calibration_samples, steps, epochs, lr, seed, checkpoint, progress)  # fmt: skip
+                      min_weights, calibration_samples, steps, epochs, lr, seed, checkpoint, progress,
+                      permute)  # fmt: skip
     model = check_model(model, "taille.prune_model")
     if not isinstance(model, TorchModel):
         raise TypeError(f"prune_model takes a TorchModel, not {type(model).__name__}; prune first, then quantise and "
@@ -146,13 +156,15 @@ def prune_weights(model: TorchModel, options: Options) -> PrunedModel:
     work = Work(model, module, layers, options, checkpoint, checkpoint.load(module))
     if not work.state.shares or options.schedule == "polynomial":
         work.factors = importance(model, layers, options)
+    if options.permute:
+        permute_channels(work)
     if not work.state.shares:
         choose_masks(work)
     if options.recovery != "none" and options.schedule != "polynomial":
         reconstruct_groups(work, found)
     if options.recovery in ("distillation", "schedule"):
         train(work)
-    pruned = PrunedModel(model, module, work.state.masks, report_of(rows, work), record(work))
+    pruned = PrunedModel(model, work.module, work.state.masks, report_of(rows, work), record(work))
     checkpoint.remove()
     log.info("pruned %s: %s", model.name, pruned.report.counts())
     return pruned
@@ -202,7 +214,8 @@ def report_of(rows: Sequence[Layer], work: Work) -> PruneReport:
         kept, error = float(masks[layer.name].double().mean()), work.state.errors.get(layer.name)
         return LayerShare(layer.name, layer.op, layer.shape, pattern, kept, output_error=error)
 
-    return PruneReport(tuple(map(share, rows)))
+    orders = [ChannelOrder(**{**move, "layers": tuple(move["layers"])}) for move in work.state.moves or ()]
+    return PruneReport(tuple(map(share, rows)), tuple(orders))
 
 
 def record(work: Work) -> dict[str, Any]:
@@ -212,4 +225,5 @@ def record(work: Work) -> dict[str, Any]:
     return work.options.step() | {
         "reconstructed": len(work.state.errors), "steps": work.state.step, "share": kept / total,
         "weights": {"kept": kept, "prunable": total},
+        "permuted": [{k: move[k] for k in MOVED} for move in work.state.moves or () if not move["why"]],
     }  # fmt: skip

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 
-__all__ = ["LayerShare", "PruneReport"]
+from taille.pruning.channel_groups import shortened
+
+__all__ = ["ChannelOrder", "LayerShare", "PruneReport"]
 
 
 @dataclass(frozen=True)
@@ -33,14 +35,40 @@ class LayerShare:
 
 
 @dataclass(frozen=True)
+class ChannelOrder:
+    """What became of the order of a group of channels; see `permute` of `prune_model`.
+
+    Attributes:
+        name: of the layer that makes the channels.   layers: every layer that changes with them.
+        channels: how many there are.
+        kept_before: the share of the scores that the masks would keep in the order as it was, the mean over the group's
+            layers that are pruned; None where none was looked for.   kept_after: what they keep in the order now.
+        why: why the order stayed; "" where it changed.
+    """
+
+    name: str
+    layers: tuple[str, ...]
+    channels: int
+    kept_before: float | None
+    kept_after: float | None
+    why: str = ""
+
+    def staying(self, why: str, kept: float | None = None) -> ChannelOrder:
+        """The group in the order that it had."""
+        return replace(self, kept_before=kept, kept_after=kept, why=why)
+
+
+@dataclass(frozen=True)
 class PruneReport:
     """A row for every layer with weights, in the order of execution.
 
     Attributes:
         rows: the layers.
+        orders: with `permute=True` a row for every group of channels.
     """
 
     rows: tuple[LayerShare, ...]
+    orders: tuple[ChannelOrder, ...] = ()
 
     def __iter__(self) -> Iterator[LayerShare]:
         return iter(self.rows)
@@ -65,11 +93,28 @@ class PruneReport:
         ]  # fmt: skip
 
     def to_json(self) -> str:
-        """One JSON object: "layers", a list with an object per row."""
-        return json.dumps({"layers": [asdict(row) for row in self.rows]})
+        """One JSON object: "layers" and "orders", lists with an object per row."""
+        return json.dumps({"layers": list(map(asdict, self.rows)), "orders": list(map(asdict, self.orders))})
 
     def __str__(self) -> str:
-        titles, rows = self.cells()
-        table = [titles, *rows]
-        widths = [max(len(row[i]) for row in table) for i in range(len(titles))]
-        return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in table)
+        tables = [self.cells(), self.order_cells()] if self.orders else [self.cells()]
+        return "\n\n".join(as_text([titles, *rows]) for titles, rows in tables)
+
+    def order_cells(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+        """What became of the order of channels as text for a table: the titles, and a row of cells per group."""
+        titles = ("group", "channels", "layers", "score kept", "why in order")
+        return titles, [(o.name, str(o.channels), shortened(o.layers), rise(o), o.why) for o in self.orders]
+
+
+def rise(order: ChannelOrder) -> str:
+    """The share of the scores that is kept, before and after where it changed."""
+    if order.kept_before is None or order.kept_after is None:
+        return ""
+    before, after = (f"{100 * kept:.2f} %" for kept in (order.kept_before, order.kept_after))
+    return before if order.why else f"{before} > {after}"
+
+
+def as_text(table: Sequence[tuple[str, ...]]) -> str:
+    """Rows of cells as lines, columns aligned."""
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in table)

@@ -24,7 +24,8 @@ class Work:
     """What is pruned, how, and how far that is.
 
     Attributes:
-        model: the dense model; never changed.   module: the copy that is pruned.
+        model: the dense model, its channels in the order of those of the copy; never changed.
+        module: the copy that is pruned.
         layers: those that are pruned, in the order of execution.
         options: settled ones.
         checkpoint: where the state is written.   state: where pruning stands.
