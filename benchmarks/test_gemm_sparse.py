@@ -24,7 +24,7 @@ SHAPES = {
     "mlp-64": (64, 1024, 1024),
     "mlp-1": (1, 1024, 1024),
 }
-REPEATS = 40  # the weights are packed once per call
+PRODUCTS = 5e8  # multiply-accumulates of a call, at least: it packs the weights once, which must not show
 
 
 def case(shape: tuple[int, int, int], kept: float, block_rows: int) -> tuple[Any, Any, int]:
@@ -102,13 +102,14 @@ def test_lower_blocks(benchmark: Any, op: str, variant: str, block_rows: int) ->
 
 def compare(benchmark: Any, op: str, variant: str, shape: tuple[int, int, int], kept: float, block_rows: int) -> None:
     sparse, dense, macs = CASES[op](shape, kept, block_rows)
-    time_kernel(benchmark, lambda repeats: sparse(variant, repeats * REPEATS), macs * REPEATS)
+    often = max(40, int(PRODUCTS / macs))
+    time_kernel(benchmark, lambda repeats: sparse(variant, repeats * often), macs * often)
     ratios = []
     for _ in range(7):
         seconds = []
         for run in (dense, sparse):
             start = perf_counter()
-            run(variant, REPEATS)
+            run(variant, often)
             seconds.append(perf_counter() - start)
         ratios.append(seconds[0] / seconds[1])
     benchmark.extra_info["dense_over_sparse"] = statistics.median(ratios)
