@@ -86,11 +86,12 @@ def test_the_report_is_a_table(folder: Path) -> None:
 def test_channels_are_permuted(folder: Path) -> None:
     done = cli("nets.py:deep", "-o", "o.safetensors", *STRUCTURED, "--permute", "--report", cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "channels of 1 of " in done.stdout
+    assert "channels of 2 of " in done.stdout
     assert "order of channels, by group" in done.stdout
     done = cli("nets.py:deep", "-o", "o.safetensors", *STRUCTURED, "--permute", "--json", cwd=folder)
-    (moved,) = json.loads(done.stdout)["recipe"][0]["permuted"]
-    assert moved["kept_after"] > moved["kept_before"]
+    moved = json.loads(done.stdout)["recipe"][0]["permuted"]
+    assert [m["name"] for m in moved] == ["0", "2"]
+    assert all(m["kept_after"] > m["kept_before"] for m in moved)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from taille.pruning.channel_labels import Indices
 
 __all__ = ["Reader", "best_order"]
 
-WORK = 3_000_000_000  # additions spent on the channels of one group at most: some seconds
+WORK = 1_500_000_000  # additions spent on the channels of one group at most: some seconds
 ROUNDS = 400  # at most
 PATIENCE = 24  # rounds without an exchange, after which none is expected
 LEAST_GAIN = 1e-8  # of a layer's score
@@ -28,7 +28,7 @@ LEAST_GAIN = 1e-8  # of a layer's score
 
 @dataclass(frozen=True)
 class Reader:
-    """What one layer makes of the channels.
+    """What one layer loses or keeps of the channels that it reads, or makes.
 
     Attributes:
         scores: float32, [channels, features]: what each channel adds to the score of each block that it may share,
@@ -68,7 +68,7 @@ def best_order(readers: Sequence[Reader], size: int, seed: int) -> Indices:
     """The order of the channels that lets the readers keep most; the order that they have where none is better.
 
     Args:
-        readers: the layers that read the channels; one at least.
+        readers: the layers that read or make the channels; one at least.
         size: how many channels, side by side, share blocks; it divides their number.
         seed: of the choice of exchanges that are tried.
 
@@ -119,8 +119,8 @@ def disjoint_pairs(gains: Array) -> Indices:
     """Pairs [n, 2] of indices with a gain, no index twice: time and again those that are each other's best.
 
     Args:
-        gains: [n, n], symmetric to the last bit, so that there is such a pair wherever one gains, and 0 on the diagonal;
-            it is changed.
+        gains: [n, n], symmetric to the last bit, so that there is such a pair wherever one gains; 0 on the diagonal. It
+            is changed.
     """
     found = [np.empty((0, 2), np.int64)]
     places = np.arange(len(gains))

