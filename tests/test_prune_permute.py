@@ -20,7 +20,8 @@ from taille.pruning.channel_trace import trace_channels
 from taille.pruning.layers import survey, trace
 from taille.pruning.options import Options
 from taille.pruning.order_search import Reader, best_order, disjoint_pairs
-from taille.pruning.permute import Search, find_order, in_order, reordered
+from taille.pruning.patterns import parse_pattern
+from taille.pruning.permute import Search, find_order, in_order, reader_of, reordered
 from taille.pruning.scores import importance, score_layers
 
 SHARE = 0.3
@@ -112,6 +113,68 @@ def test_interleaved_channels_come_together(pattern: str) -> None:
     assert (plain.predict(x) - wanted).square().sum() > 0.01 * wanted.square().sum()
 
 
+def test_square_blocks_bring_outputs_together_too() -> None:
+    """Every fourth channel that the inner layer makes counts; blocks of one output have no need of an order."""
+    model = interleaved()
+    with torch.no_grad():
+        model.module[2].weight.uniform_(0.5, 1.0)
+        model.module[2].weight[torch.arange(64) % 4 != 1] *= 1e-3
+    rows = {}
+    for pattern in ("block4x4", "block1x4"):
+        small = taille.prune_model(model, 0.25, "structured", pattern=pattern, score="magnitude", recovery="none",
+                                   permute=True)  # fmt: skip
+        assert int((small.module[2].weight > 0.1).sum()) == 1024
+        rows[pattern] = next(row for row in small.report.orders if row.name == "2")
+    assert rows["block4x4"].kept_before < 0.5
+    assert rows["block4x4"].kept_after > 0.999
+    assert rows["block1x4"].why == "no layer to prune has them one by one in groups of 4"
+
+
+def test_only_channels_in_a_row_are_asked_for() -> None:
+    scores, pattern, places = np.ones((8, 32)), parse_pattern("block4x4"), np.arange(32)[:, None]
+    assert len(reader_of(scores, 32, places, pattern, 0.5)) == 1
+    assert len(reader_of(scores, 32, places[8:24], pattern, 0.5)) == 1
+    for wrong in (places[::-1], places[2:18], places[:4], places[:6], places[::2], places.reshape(16, 2)):
+        assert reader_of(scores, 32, wrong, pattern, 0.5) == []
+    assert reader_of(0 * scores, 32, places, pattern, 0.5) == []
+    assert reader_of(scores, 32, places, parse_pattern("4:4"), 1.0) == []
+
+
+def test_what_the_inputs_say_moves_along() -> None:
+    """Weights that are all alike, and channels of which every fourth is loud."""
+    model, x = interleaved(), torch.randn(32, 16)
+    with torch.no_grad():
+        model.module[2].weight.uniform_(0.5, 1.0)
+        for tensor in (model.module[0].weight, model.module[0].bias):
+            tensor[torch.arange(64) % 4 != 1] *= 1e-3
+    small = taille.prune_model(model, 0.25, "structured", score="wanda", recovery="none", permute=True)
+    wanted = model.predict(x)
+    assert (small.predict(x) - wanted).square().sum() < 1e-4 * wanted.square().sum()
+
+
+class Beside(nn.Module):
+    """Two layers side by side, which one reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right, self.after = nn.Linear(16, 32), nn.Linear(16, 32), nn.Linear(64, 32)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.after(torch.cat([self.left(x), self.right(x).tanh()], -1))
+
+
+def test_groups_side_by_side_both_move() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(8, 16)
+    model = taille.TorchModel(Beside().eval(), (x,), calibration_data=[x])
+    order, rows, _ = found(model)
+    assert {row.name for row in rows if not row.why} == {"left", "right"}
+    index = order["1/after.weight"]
+    assert sorted(index[:32].tolist()) == list(range(32)) != index[:32].tolist()
+    assert sorted(index[32:].tolist()) == list(range(32, 64)) != index[32:].tolist()
+    torch.testing.assert_close(reordered(model.module, order)(x), model.module(x), rtol=1e-4, atol=1e-5)
+
+
 def test_neighbours_that_compete_are_spread() -> None:
     """N:M is the other way round: of four channels that count, 2:4 loses two."""
     model = interleaved()
@@ -156,11 +219,13 @@ def test_what_an_exchange_is_said_to_bring_it_brings() -> None:
             others = groups[b][torch.arange(4) != out[b]]
             brought = one.kept(changed[b : b + 1]) - float(one.scores[others].topk(2, dim=0).values.sum())
             assert float((one.scores[leaving[a]] - hurdles[b]).clamp(min=0).sum()) == pytest.approx(brought, abs=1e-6)
-    two = reader(scores, blocks=5, rest=torch.tensor([0.02, 0.05]))
+    two = reader(scores, blocks=5, rest=torch.tensor([0.2, 0.3]))
     totals = torch.cat([two.scores[groups].sum(1).flatten(), two.rest])
     level = totals.sort(descending=True).values[4]
     wanted = level - (two.scores[groups].sum(1) - two.scores[groups[torch.arange(4), out]])
     torch.testing.assert_close(two.hurdles(groups, out), wanted)
+    assert two.kept(groups) == pytest.approx(float(totals.sort(descending=True).values[:5].sum()))
+    assert two.kept(groups) > 0.5  # the two others are among those that stay
 
 
 def test_pairs_are_disjoint_and_take_the_largest_gain_first() -> None:
