@@ -43,5 +43,6 @@ def cells() -> list[Cell]:
         found.append(Cell(subject, DENSE, 0.0))
         found += [Cell(subject, pattern, s) for s in SPARSITIES for pattern in PATTERNS]
         found.append(Cell(subject, "2:4", 0.5))
-        found += [Cell(subject, "block4x4", s, longer=True) for s in LONGER.get(subject, ())]
+        blocks = "block4x4", "block4x4 permuted"
+        found += [Cell(subject, pattern, s, longer=True) for pattern in blocks for s in LONGER.get(subject, ())]
     return found

@@ -27,8 +27,8 @@ def run_row(subject: Subject, cell: Cell, work: Path) -> dict[str, Any]:
     row = {
         "quality": subject.quality(full), "quality_int8": subject.quality(small),
         "elsewhere": subject.elsewhere(full), "elsewhere_int8": subject.elsewhere(small),
-        "bytes": small.size_bytes, "seconds": seconds, "steps": subject.steps(cell.longer), "threads":
-        torch.get_num_threads(),
+        "bytes": small.size_bytes, "seconds": seconds, "steps": subject.steps(cell.longer) if cell.sparsity else 0,
+        "threads": torch.get_num_threads(),
     }  # fmt: skip
     logging.info("%s", {k: round(v, 4) for k, v in row.items()})
     return row

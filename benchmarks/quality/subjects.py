@@ -131,8 +131,8 @@ def pooled(outputs: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
 class Images(Subject):
     """Classifiers of images, with labels to train on."""
 
-    size: int
-    long_steps: int
+    short_steps = 300
+    long_steps = 3000
     test: tuple[torch.Tensor, Any]
 
     def quality(self, model: taille.BaseMLModel) -> float:
@@ -142,7 +142,7 @@ class Images(Subject):
         return accuracy(model, noisy(self.test[0]), self.test[1])
 
     def steps(self, longer: bool) -> int:
-        return self.long_steps if longer else 300
+        return self.long_steps if longer else self.short_steps
 
     def recovery(self, longer: bool) -> dict[str, Any]:
         return {"recovery": "schedule", "schedule": "oneshot", "steps": self.steps(longer), "lr": 2e-3}
@@ -162,7 +162,7 @@ def classifier(net: nn.Module, data: tuple[torch.Tensor, torch.Tensor], name: st
 
 class Digits(Images):
     name = "digits"
-    long_steps = 300
+    short_steps = 120
 
     def __init__(self, work: Path):
         data = load_digits()
@@ -174,7 +174,6 @@ class Digits(Images):
 
 class ResNet20(Images):
     name = "resnet20"
-    long_steps = 3000
 
     def __init__(self, work: Path):
         images, labels = cifar("train", 0, 50000)
