@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
@@ -15,6 +17,21 @@ def missing(reason: str) -> NoReturn:
     if os.environ.get("TAILLE_REQUIRE") == "all":
         pytest.fail(f"TAILLE_REQUIRE=all, but {reason}")
     pytest.skip(reason, allow_module_level=True)
+
+
+def mistake(*args: object, cwd: Path | None = None) -> str:
+    """What the command line says, on both streams, as it ends with a failure; run in this process, for its seconds.
+
+    An exception that is not caught, which would be a traceback, is raised here.
+    """
+    from typer.testing import CliRunner
+
+    from taille.cli.app import app
+
+    with contextlib.chdir(cwd or Path()):
+        done = CliRunner().invoke(app, [str(a) for a in args], catch_exceptions=False)
+    assert done.exit_code != 0
+    return done.output + done.stderr
 
 
 def run_python(code: str, *, timeout: float = 120, **env: str) -> subprocess.CompletedProcess[str]:

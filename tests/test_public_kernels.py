@@ -214,7 +214,7 @@ def test_quantize_per_channel_is_what_models_get() -> None:
     assert ((kernels.dequantize(clipped, least) - w) ** 2).sum() < (
         (kernels.dequantize(*kernels.quantize_per_channel(w)) - w) ** 2
     ).sum()
-    with pytest.raises(ValueError, match="weight clipping 'best'; wanted none or mse"):
+    with pytest.raises(ValueError, match="weight clipping 'best'; wanted none, mse or pairs"):
         kernels.quantize_per_channel(w, clipping="best")
 
 
