@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator
 
 import pytest
@@ -11,8 +10,6 @@ from hypothesis import settings
 
 from taille import _native
 from taille.quantization import never_slower
-
-os.environ["COLUMNS"] = "200"  # before rich asks: tables of the command line are not broken
 
 
 def pytest_report_header() -> str:

@@ -27,9 +27,11 @@ def mistake(*args: object, cwd: Path | None = None) -> str:
     from typer.testing import CliRunner
 
     from taille.cli.app import app
+    from taille.cli.output import err, out
 
+    out.width = err.width = 200
     with contextlib.chdir(cwd or Path()):
-        done = CliRunner().invoke(app, [str(a) for a in args], catch_exceptions=False)
+        done = CliRunner(env={"COLUMNS": "200"}).invoke(app, [str(a) for a in args], catch_exceptions=False)
     assert done.exit_code != 0
     return done.output + done.stderr
 
