@@ -11,29 +11,17 @@ import json
 import statistics
 from itertools import pairwise
 from pathlib import Path
-from time import perf_counter
 
 from int8_case import variants
-from test_gemm_sparse import SHAPES, case
+from test_gemm_sparse import PRODUCTS, SHAPES, case, in_turns
 
 SPARSITIES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
-WORK = 4e7  # products of a turn, or so
-PAIRS = 9
 
 
 def times_as_fast(variant: str, shape: tuple[int, int, int], sparsity: float, block_rows: int) -> float:
     """The dense kernel's time over the sparse one's."""
-    sparse, dense, _ = case(shape, 1 - sparsity, block_rows)
-    repeats = max(1, int(WORK / (shape[0] * shape[1] * shape[2])))
-    ratios = []
-    for _ in range(PAIRS):
-        seconds = []
-        for run in (dense, sparse):
-            start = perf_counter()
-            run(variant, repeats)
-            seconds.append(perf_counter() - start)
-        ratios.append(seconds[0] / seconds[1])
-    return statistics.median(ratios)
+    sparse, dense, macs = case(shape, 1 - sparsity, block_rows)
+    return statistics.median(in_turns(sparse, dense, variant, max(1, int(PRODUCTS / macs))))
 
 
 def crossing(curve: dict[float, float]) -> float | None:
