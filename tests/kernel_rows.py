@@ -33,6 +33,14 @@ def run(op: str, variant: str, *args: object, **kwargs: object) -> np.ndarray:
     return getattr(KERNELS, op)(*args, variant=variant, **kwargs)
 
 
+def kept_blocks(rng: np.random.Generator, n: int, depth: int, block_rows: int, kept: float, empty: bool) -> np.ndarray:
+    """Which weights [n, depth] stay, in blocks of block_rows x 4: `kept` of them, and with `empty` half the groups."""
+    mask = rng.random((n // block_rows, depth // 4)) < kept
+    if empty:
+        mask[rng.random(len(mask)) < 0.5] = False
+    return np.repeat(np.repeat(mask, block_rows, 0), 4, 1)
+
+
 def normal(rng: np.random.Generator, *shape: int) -> np.ndarray:
     """Standard normal float32 values."""
     return rng.standard_normal(shape).astype(np.float32)

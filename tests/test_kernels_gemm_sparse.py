@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from int8_rows import KERNELS, SENTINEL, rows
+from kernel_rows import kept_blocks
 from kernels_guard import guarded, guarded_empty
 
 
@@ -45,10 +46,7 @@ def weights(case: Sparse, rng: np.random.Generator) -> np.ndarray:
     w = rng.integers(-127, 128, (case.n, depth), np.int8)
     if case.extremes:
         w[...] = case.extremes
-    mask = rng.random((case.n // case.block_rows, depth // 4)) < case.kept
-    if case.empty:
-        mask[rng.random(len(mask)) < 0.5] = False
-    return w * np.repeat(np.repeat(mask, case.block_rows, 0), 4, 1)
+    return w * kept_blocks(rng, case.n, depth, case.block_rows, case.kept, case.empty)
 
 
 def check(case: Sparse, variant: str, at: str = "end") -> None:

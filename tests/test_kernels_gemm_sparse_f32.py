@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernel_rows import KERNELS, assert_same_bits, normal, variants
+from kernel_rows import KERNELS, assert_same_bits, kept_blocks, normal, variants
 from kernels_guard import guarded, guarded_empty
 
 INF = float("inf")
@@ -44,11 +44,8 @@ class Sparse:
 def weights(case: Sparse, rng: np.random.Generator) -> np.ndarray:
     depth = case.k * max(case.taps, 1)
     w = normal(rng, case.n, depth)
-    mask = rng.random((case.n // case.block_rows, depth // 4)) < case.kept
-    if case.empty:
-        mask[rng.random(len(mask)) < 0.5] = False
     zero = np.float32(-0.0 if case.negative_zeros else 0.0)
-    return np.where(np.repeat(np.repeat(mask, case.block_rows, 0), 4, 1), w, zero)
+    return np.where(kept_blocks(rng, case.n, depth, case.block_rows, case.kept, case.empty), w, zero)
 
 
 def check(case: Sparse, variant: str, at: str = "end") -> None:
