@@ -68,10 +68,13 @@ def build(name: str) -> tuple[nn.Module, str]:
         config = t.MobileNetV2Config(num_labels=100)
         return Image(settled(t.MobileNetV2ForImageClassification(config)), "logits"), IMAGE
     if name == "vit-small":
-        config = t.ViTConfig(hidden_size=384, num_attention_heads=6, intermediate_size=1536)
+        config = t.ViTConfig(
+            hidden_size=384, num_attention_heads=6, intermediate_size=1536, num_hidden_layers=3
+        )  # of 12
         return Image(t.ViTModel(config, add_pooling_layer=False), "last_hidden_state"), IMAGE
     if name == "bert-base":
-        return Text(t.BertModel(t.BertConfig(), add_pooling_layer=False), "last_hidden_state"), TEXT
+        config = t.BertConfig(num_hidden_layers=2)  # of 12, all alike
+        return Text(t.BertModel(config, add_pooling_layer=False), "last_hidden_state"), TEXT
     if name == "distilbert":
         return Text(t.DistilBertModel(t.DistilBertConfig(n_layers=2)), "last_hidden_state"), TEXT  # of 6, all alike
     raise AssertionError(name)

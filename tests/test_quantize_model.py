@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 import taille
+from same_bits import check_same_bits
 from taille import _native
-from zoo import cifar, in_batches, minilm, mlp, relative_error, resnet20, sentence_pairs, tokens
+from zoo import cifar, mlp, relative_error, resnet20
 
 
 class Batches:
@@ -24,21 +25,6 @@ class Batches:
     def __iter__(self) -> Iterator[Any]:
         self.iterations += 1
         return iter(self.values.split(self.size))
-
-
-def outputs(graph: Any, inputs: dict[str, np.ndarray[Any, Any]], threads: int, isa: str = "") -> list[Any]:
-    return _native.Model(graph, threads, isa).run(inputs)
-
-
-def check_same_bits(graph: Any, inputs: dict[str, Any], small: dict[str, Any]) -> None:
-    """Threads and levels do not change a bit; the portable level, which is slow, gets the small inputs."""
-    wanted, wanted_small = outputs(graph, inputs, 1), outputs(graph, small, 1)
-    for threads in (2, 3):
-        for given, want in zip(outputs(graph, inputs, threads), wanted, strict=True):
-            np.testing.assert_array_equal(given, want, strict=True)
-    for isa in _native.supported_isas():
-        for given, want in zip(outputs(graph, small, 2, isa), wanted_small, strict=True):
-            np.testing.assert_array_equal(given, want, strict=True, err_msg=isa)
 
 
 @pytest.fixture(scope="module")
@@ -79,48 +65,6 @@ def test_resnet20_shrinks(resnet: tuple[taille.TorchModel, taille.QuantizedModel
     assert small.parent is model
     assert small.input_spec == model.input_spec
     assert small.output_spec == model.output_spec
-
-
-@pytest.fixture(scope="module")
-def bert() -> tuple[taille.TorchModel, taille.QuantizedModel, Any]:
-    net, tokenizer = minilm()
-    sentences, more, _ = sentence_pairs("sick_train.tsv", 64)
-    example = tokens(tokenizer, sentences[:2])
-    batches = [tokens(tokenizer, part) for part in in_batches(sentences + more, 16)]
-    axes = {name: {0: "batch", 1: "sequence"} for name in example}
-    model = taille.TorchModel(net, example, dynamic_shapes=axes, calibration_data=batches, name="MiniLM-L6")
-    return model, taille.quantize_model(model, "int8"), tokenizer
-
-
-def embed(model: taille.BaseMLModel, tokenizer: Any, sentences: list[str]) -> np.ndarray[Any, Any]:
-    parts = []
-    for part in in_batches(sentences, 32):
-        inputs = tokens(tokenizer, part)
-        hidden, mask = model.predict(inputs)["last_hidden_state"], inputs["attention_mask"].unsqueeze(-1)
-        parts.append(nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=1).numpy())
-    return np.concatenate(parts)
-
-
-def test_minilm_keeps_its_quality(bert: tuple[taille.TorchModel, taille.QuantizedModel, Any]) -> None:
-    from scipy.stats import spearmanr
-
-    model, small, tokenizer = bert
-    first, second, scores = sentence_pairs("sick_trial.tsv", 200)
-    rho = {}
-    for name, which in (("fp32", model), ("int8", small)):
-        cosine = (embed(which, tokenizer, first) * embed(which, tokenizer, second)).sum(1)
-        rho[name] = spearmanr(cosine, scores).statistic
-    assert rho["fp32"] > 0.7
-    assert rho["int8"] >= rho["fp32"] - 0.02
-
-
-def test_minilm_gives_the_same_bits_everywhere(bert: tuple[taille.TorchModel, taille.QuantizedModel, Any]) -> None:
-    _, small, tokenizer = bert
-    full = {
-        k: v.numpy() for k, v in tokens(tokenizer, ["A man plays the guitar.", "Nobody does, as it happens."]).items()
-    }
-    short = {k: v.numpy() for k, v in tokens(tokenizer, ["A man."]).items()}
-    check_same_bits(small.graph, full, short)
 
 
 def test_an_mlp_and_its_options() -> None:

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import taille
+from same_bits import check_same_bits
 from zoo import cifar, embeddings, fine_tuned, in_batches, minilm, sentence_pairs, tokens
 
 TUNED, CALIBRATED = 4096, 1000  # training images; the latter come after the former
@@ -43,9 +44,8 @@ def test_resnet20_loses_at_most_a_fifth_of_a_point() -> None:
     assert accuracy(small, test_images, test_labels) >= full - 0.002
 
 
-def test_minilm_loses_at_most_two_thousandths() -> None:
-    from scipy.stats import spearmanr
-
+@pytest.fixture(scope="module")
+def bert() -> tuple[taille.TorchModel, taille.QuantizedModel, Any]:
     net, tokenizer = minilm()
     first, second, _ = sentence_pairs("sick_train.tsv", 256)
     example = tokens(tokenizer, first[:2])
@@ -53,7 +53,13 @@ def test_minilm_loses_at_most_two_thousandths() -> None:
         net, example, dynamic_shapes={name: {0: "batch", 1: "sequence"} for name in example},
         calibration_data=[tokens(tokenizer, part) for part in in_batches(first + second, 16)],
     )  # fmt: skip
-    small = taille.quantize_model(model, "int8")
+    return model, taille.quantize_model(model, "int8"), tokenizer
+
+
+def test_minilm_loses_at_most_two_thousandths(bert: tuple[taille.TorchModel, taille.QuantizedModel, Any]) -> None:
+    from scipy.stats import spearmanr
+
+    model, small, tokenizer = bert
     assert small.size_bytes < 0.26 * model.size_bytes  # tables of embeddings included
     first, second, scores = sentence_pairs("sick_trial.tsv", 500)
     rho = []
@@ -63,3 +69,10 @@ def test_minilm_loses_at_most_two_thousandths() -> None:
         rho.append(float(spearmanr(cosine, scores).statistic))
     assert rho[0] > 0.79
     assert rho[1] >= rho[0] - 0.002
+
+
+def test_minilm_gives_the_same_bits_everywhere(bert: tuple[taille.TorchModel, taille.QuantizedModel, Any]) -> None:
+    _, small, tokenizer = bert
+    pair, one = ["A man plays the guitar.", "Nobody does, as it happens."], ["A man."]
+    full, short = ({k: v.numpy() for k, v in tokens(tokenizer, text).items()} for text in (pair, one))
+    check_same_bits(small.graph, full, short)

@@ -1,5 +1,6 @@
 """The wheel alone, in a fresh environment that holds numpy and nothing else, gives the same bits."""
 
+import fcntl
 import json
 import os
 import subprocess
@@ -26,8 +27,12 @@ def wheel(tmp_path_factory) -> Path:
     """TAILLE_WHEEL where that names one of these sources, else one that is built here, which takes minutes."""
     if given := os.environ.get("TAILLE_WHEEL"):
         return Path(given)
-    folder = tmp_path_factory.mktemp("wheel")
-    pip(Path(sys.executable), "wheel", "-q", "--no-deps", "-w", str(folder), str(ROOT))
+    folder = tmp_path_factory.getbasetemp().parent / "wheel"  # of all workers, who would build in one folder
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not list(folder.glob("taille-*.whl")):
+            pip(Path(sys.executable), "wheel", "-q", "--no-deps", "-w", str(folder), str(ROOT))
     (path,) = folder.glob("taille-*.whl")
     return path
 

@@ -9,17 +9,16 @@
 namespace taille {
 namespace {
 
-using Bytes = py::array_t<uint8_t>;  // rows may lie apart
-using Floats = Array<float>;
+using StridedBytes = py::array_t<uint8_t>;
 template <class T>
 using Optional = std::optional<py::array_t<T>>;
 
-int64_t row_stride(const char* what, const Bytes& x) {
+int64_t row_stride(const char* what, const StridedBytes& x) {
   check(x.ndim() == 2 && (x.shape(1) <= 1 || x.strides(1) == 1), what, " must be 2-D with contiguous rows");
   return x.strides(0);
 }
 
-py::tuple pack_keys(const Bytes& k, int32_t q_zero_point, const std::string& variant) {
+py::tuple pack_keys(const StridedBytes& k, int32_t q_zero_point, const std::string& variant) {
   const int64_t stride = row_stride("pack_keys: k", k);
   Array<int8_t> packed(gemm_s8_packed_bytes(k.shape(0), k.shape(1)));
   Array<int32_t> offset(k.shape(0));
@@ -29,7 +28,7 @@ py::tuple pack_keys(const Bytes& k, int32_t q_zero_point, const std::string& var
   return py::make_tuple(packed, offset);
 }
 
-Array<int8_t> pack_values(const Bytes& v, int64_t padded_keys, const std::string& variant) {
+Array<int8_t> pack_values(const StridedBytes& v, int64_t padded_keys, const std::string& variant) {
   const int64_t stride = row_stride("pack_values: v", v);
   check(padded_keys >= v.shape(0) && padded_keys % 4 == 0, "pack_values: padded_keys must be a multiple of 4 from ",
         v.shape(0), " on");

@@ -9,8 +9,6 @@
 namespace taille {
 namespace {
 
-using Bytes = Array<uint8_t>;
-
 py::array conv_s8(const Bytes& image, const Array<int8_t>& packed, const Array<int32_t>& offset,
                   const Array<float>& scale, const Array<float>& bias, const std::string& variant,
                   const std::pair<int64_t, int64_t>& size, int64_t taps, int64_t k, int64_t pixel_stride,

@@ -12,8 +12,6 @@
 namespace taille {
 namespace {
 
-constexpr float kInf = std::numeric_limits<float>::infinity();
-
 UnaryOp unary_op(const std::string& name) {
   static constexpr const char* names[] = {"clamp", "neg",        "abs",       "exp",        "log",  "sqrt",
                                           "rsqrt", "reciprocal", "tanh",      "sigmoid",    "silu", "erf",
@@ -30,21 +28,21 @@ BinaryOp binary_op(const std::string& name) {
   throw std::invalid_argument("binary: no operation '" + name + "'");
 }
 
-Floats unary_array(const std::string& op, const Floats& x, const std::string& variant, float lo, float hi,
-                   std::optional<Floats> out) {
+StridedFloats unary_array(const std::string& op, const StridedFloats& x, const std::string& variant, float lo, float hi,
+                          std::optional<StridedFloats> out) {
   check(x.ndim() == 1 && contiguous(x), "unary: x must be a contiguous 1-D array");
-  Floats result = contiguous_output(out, {x.size()}, "unary");
+  StridedFloats result = contiguous_output(out, {x.size()}, "unary");
   run_variant("unary", unary_table(), variant,
               UnaryArgs{unary_op(op), x.data(), x.size(), lo, hi, result.mutable_data()});
   return result;
 }
 
-Floats binary_array(const std::string& op, const Floats& a, const Floats& b, const std::string& variant,
-                    std::optional<Floats> out) {
+StridedFloats binary_array(const std::string& op, const StridedFloats& a, const StridedFloats& b,
+                           const std::string& variant, std::optional<StridedFloats> out) {
   check(a.ndim() == 1 && b.ndim() == 1 && contiguous(a) && contiguous(b), "binary: a and b must be contiguous and 1-D");
   check(a.size() == b.size() || a.size() == 1 || b.size() == 1, "binary: sizes ", a.size(), " and ", b.size());
   const int64_t n = a.size() == 1 ? b.size() : a.size();
-  Floats result = contiguous_output(out, {n}, "binary");
+  StridedFloats result = contiguous_output(out, {n}, "binary");
   run_variant("binary", binary_table(), variant,
               BinaryArgs{binary_op(op), a.data(), b.data(), a.size() == 1 ? 0 : 1, b.size() == 1 ? 0 : 1, n,
                          result.mutable_data()});
@@ -53,7 +51,7 @@ Floats binary_array(const std::string& op, const Floats& a, const Floats& b, con
 
 // A (queries, keys) mask; strides of 0 (numpy.broadcast_to) repeat it.
 template <class T>
-const T* mask_of(const std::optional<py::array_t<T>>& mask, int64_t queries, int64_t keys, AttentionArgs* g) {
+const T* float_mask_of(const std::optional<py::array_t<T>>& mask, int64_t queries, int64_t keys, AttentionArgs* g) {
   if (!mask) return nullptr;
   check(mask->ndim() == 2 && mask->shape(0) == queries && mask->shape(1) == keys, "attention: a mask must be (",
         queries, ", ", keys, ")");
@@ -65,9 +63,10 @@ const T* mask_of(const std::optional<py::array_t<T>>& mask, int64_t queries, int
   return mask->data();
 }
 
-Floats attention_array(const Floats& q, const Floats& k, const Floats& v, const std::string& variant, float scale,
-                       std::optional<Floats> mask, std::optional<py::array_t<uint8_t>> mask_bool, bool causal,
-                       std::optional<Range> rows, std::optional<Floats> scratch, std::optional<Floats> out) {
+StridedFloats attention_array(const StridedFloats& q, const StridedFloats& k, const StridedFloats& v,
+                              const std::string& variant, float scale, std::optional<StridedFloats> mask,
+                              std::optional<py::array_t<uint8_t>> mask_bool, bool causal, Part rows,
+                              std::optional<StridedFloats> scratch, std::optional<StridedFloats> out) {
   AttentionArgs g{};
   g.q = rows_of(q, -1, "attention: q", &g.q_stride);
   g.k = rows_of(k, q.shape(1), "attention: k", &g.k_stride);
@@ -77,15 +76,15 @@ Floats attention_array(const Floats& q, const Floats& k, const Floats& v, const 
   g.value_dim = v.shape(1);
   check(v.shape(0) == g.keys, "attention: k has ", g.keys, " rows, v has ", v.shape(0));
   check(!(mask && mask_bool), "attention: give one mask, additive or boolean");
-  std::tie(g.q_begin, g.q_end) = range_of(rows, q.shape(0), "attention: rows");
-  g.mask = mask_of(mask, q.shape(0), g.keys, &g);
-  g.mask_bool = mask_of(mask_bool, q.shape(0), g.keys, &g);
+  std::tie(g.q_begin, g.q_end) = part_of(rows, q.shape(0), "attention: rows");
+  g.mask = float_mask_of(mask, q.shape(0), g.keys, &g);
+  g.mask_bool = float_mask_of(mask_bool, q.shape(0), g.keys, &g);
   g.causal = causal;
   g.scale = scale;
-  Floats room =
+  StridedFloats room =
       contiguous_output(scratch, {attention_scratch_floats(g.keys, g.dim, g.value_dim)}, "attention: scratch");
   g.scratch = room.mutable_data();
-  Floats result = output(out, {q.shape(0), g.value_dim}, "attention");
+  StridedFloats result = output(out, {q.shape(0), g.value_dim}, "attention");
   g.out = mutable_rows_of(result, &g.out_stride);
   run_variant("attention", attention_table(), variant, g);
   return result;

@@ -14,8 +14,6 @@
 namespace taille {
 namespace {
 
-constexpr float kInf = std::numeric_limits<float>::infinity();
-
 // float32, float16, or bfloat16 as its bits in uint16.
 DType weight_dtype(const py::array& w, const char* what) {
   const DType type = w.dtype().equal(py::dtype::of<uint16_t>()) ? DType::bf16 : dtype_of(w);
@@ -44,16 +42,16 @@ py::array gemm_f32_pack_array(const py::array& w, std::optional<py::array> out) 
 }
 
 // What gemm_f32 and gemm_sparse_f32 share.
-struct Options {
+struct GemmOptions {
   std::optional<Offsets> offsets;
-  std::optional<Floats> pad_row, bias, residual;
+  std::optional<StridedFloats> pad_row, bias, residual;
   float lo, hi;
-  std::optional<Range> rows, columns;
-  std::optional<Floats> out;
+  Part rows, columns;
+  std::optional<StridedFloats> out;
 };
 
 // The arguments but for weights and scratch, and the output that they point to.
-std::pair<GemmF32Args, Floats> product_of(const Floats& a, int64_t n, int64_t k, const Options& o) {
+std::pair<GemmF32Args, StridedFloats> product_of(const StridedFloats& a, int64_t n, int64_t k, const GemmOptions& o) {
   GemmF32Args g{};
   int64_t m = 0;
   if (o.offsets) {
@@ -70,8 +68,8 @@ std::pair<GemmF32Args, Floats> product_of(const Floats& a, int64_t n, int64_t k,
     k = a.shape(1);
   }
   check(n > 0, "gemm_f32: n must be positive, got ", n);
-  std::tie(g.m_begin, g.m_end) = range_of(o.rows, m, "gemm_f32: rows");
-  std::tie(g.n_begin, g.n_end) = range_of(o.columns, n, "gemm_f32: columns");
+  std::tie(g.m_begin, g.m_end) = part_of(o.rows, m, "gemm_f32: rows");
+  std::tie(g.n_begin, g.n_end) = part_of(o.columns, n, "gemm_f32: columns");
   g.k = k;
   g.n = n;
   g.bias = vector_of(o.bias, n, "gemm_f32: bias");
@@ -81,16 +79,16 @@ std::pair<GemmF32Args, Floats> product_of(const Floats& a, int64_t n, int64_t k,
   }
   g.lo = o.lo;
   g.hi = o.hi;
-  Floats result = output(o.out, {m, n}, "gemm_f32");
+  StridedFloats result = output(o.out, {m, n}, "gemm_f32");
   g.out = mutable_rows_of(result, &g.ldc);
   return {g, result};
 }
 
-Floats gemm_f32_array(const Floats& a, const py::array& packed, int64_t n, const std::string& variant, int64_t k,
-                      std::optional<Offsets> offsets, std::optional<Floats> pad_row, std::optional<Floats> bias,
-                      std::optional<Floats> residual, float lo, float hi, std::optional<Range> rows,
-                      std::optional<Range> columns, std::optional<Floats> scratch, std::optional<Floats> out,
-                      int64_t repeats) {
+StridedFloats gemm_f32_array(const StridedFloats& a, const py::array& packed, int64_t n, const std::string& variant,
+                             int64_t k, std::optional<Offsets> offsets, std::optional<StridedFloats> pad_row,
+                             std::optional<StridedFloats> bias, std::optional<StridedFloats> residual, float lo,
+                             float hi, Part rows, Part columns, std::optional<StridedFloats> scratch,
+                             std::optional<StridedFloats> out, int64_t repeats) {
   auto [g, result] = product_of(a, n, k, {offsets, pad_row, bias, residual, lo, hi, rows, columns, out});
   const int64_t wanted = gemm_f32_packed_elements(n, g.taps * g.k);
   g.packed_type = weight_dtype(packed, "gemm_f32: packed");
@@ -98,7 +96,7 @@ Floats gemm_f32_array(const Floats& a, const py::array& packed, int64_t n, const
         "gemm_f32: packed must be contiguous with ", wanted, " elements");
   check(g.n_begin % 64 == 0 && (g.n_end % 64 == 0 || g.n_end == n),
         "gemm_f32: columns must begin and end at multiples of 64 (or end at n)");
-  Floats room =
+  StridedFloats room =
       contiguous_output(scratch, {gemm_f32_scratch_bytes(g.packed_type, n, g.taps * g.k) / 4}, "gemm_f32 scratch");
   g.scratch = room.mutable_data();
   g.packed = packed.data();
@@ -106,11 +104,12 @@ Floats gemm_f32_array(const Floats& a, const py::array& packed, int64_t n, const
   return result;
 }
 
-Floats gemm_sparse_f32_array(const Floats& a, const Floats& w, const std::string& variant, int64_t block_rows,
-                             int64_t k, std::optional<Offsets> offsets, std::optional<Floats> pad_row,
-                             std::optional<Floats> bias, std::optional<Floats> residual, float lo, float hi,
-                             std::optional<Range> rows, std::optional<Range> columns, std::optional<Floats> scratch,
-                             std::optional<Floats> out, int64_t repeats) {
+StridedFloats gemm_sparse_f32_array(const StridedFloats& a, const StridedFloats& w, const std::string& variant,
+                                    int64_t block_rows, int64_t k, std::optional<Offsets> offsets,
+                                    std::optional<StridedFloats> pad_row, std::optional<StridedFloats> bias,
+                                    std::optional<StridedFloats> residual, float lo, float hi, Part rows, Part columns,
+                                    std::optional<StridedFloats> scratch, std::optional<StridedFloats> out,
+                                    int64_t repeats) {
   check(w.ndim() == 2 && contiguous(w), "gemm_sparse_f32: w must be contiguous (n, taps * k)");
   const int64_t n = w.shape(0), k_total = w.shape(1), r = block_rows;
   auto [g, result] = product_of(a, n, k, {offsets, pad_row, bias, residual, lo, hi, rows, columns, out});
@@ -124,7 +123,8 @@ Floats gemm_sparse_f32_array(const Floats& a, const Floats& w, const std::string
   std::vector<uint16_t> inputs(static_cast<size_t>(blocks));
   std::vector<float> values(static_cast<size_t>(blocks * r * 4));
   gemm_sparse_f32_pack(w.data(), n, k_total, r, begin.data(), inputs.data(), values.data());
-  Floats room = contiguous_output(scratch, {gemm_sparse_f32_scratch_bytes(n, k_total) / 4}, "gemm_sparse_f32 scratch");
+  StridedFloats room =
+      contiguous_output(scratch, {gemm_sparse_f32_scratch_bytes(n, k_total) / 4}, "gemm_sparse_f32 scratch");
   g.scratch = room.mutable_data();
   const GemmSparseF32Args args{g, {r, begin.data(), inputs.data(), values.data()}};
   run_variant("gemm_sparse_f32", gemm_sparse_f32_table(), variant, args, repeats);

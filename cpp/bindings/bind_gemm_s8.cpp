@@ -8,16 +8,6 @@
 namespace taille {
 namespace {
 
-using Range = std::optional<std::pair<int64_t, int64_t>>;
-
-// Checks begin <= end inside 0 .. size; all of it where there is no range.
-std::pair<int64_t, int64_t> range_of(const char* name, const Range& range, int64_t size) {
-  if (!range) return {0, size};
-  check(0 <= range->first && range->first <= range->second && range->second <= size, "gemm_s8: ", name, " (",
-        range->first, ", ", range->second, ") is not inside 0 .. ", size);
-  return *range;
-}
-
 struct Vectors {
   Array<int32_t> offset;
   Array<float> scale, bias;
@@ -58,7 +48,7 @@ struct Options {
   py::object residual;
   float residual_scale, lo, hi;
   bool out_f32;
-  Range m_range, n_range;
+  Part m_range, n_range;
   py::object out;
 };
 
@@ -76,8 +66,8 @@ std::pair<GemmS8Args, py::array> product_of(const Array<uint8_t>& a, const Vecto
   if (o.offsets) check_offsets("gemm_s8", *o.offsets, a.size(), k, o.pad_row ? o.pad_row->size() : 0);
   check(o.lo <= o.hi && (o.out_f32 || (o.lo >= 0 && o.hi <= 255)),
         "gemm_s8: lo and hi must be in order, and in 0 .. 255 for uint8");
-  std::tie(g.m_begin, g.m_end) = range_of("m_range", o.m_range, m);
-  std::tie(g.n_begin, g.n_end) = range_of("n_range", o.n_range, g.n);
+  std::tie(g.m_begin, g.m_end) = part_of(o.m_range, m, "gemm_s8: m_range");
+  std::tie(g.n_begin, g.n_end) = part_of(o.n_range, g.n, "gemm_s8: n_range");
   o.out_f32 ? set_residual<float>(g, o.residual, m) : set_residual<uint8_t>(g, o.residual, m);
   py::array rows = o.out_f32 ? rows_for<float>("gemm_s8", o.out, m, g.n) : rows_for<uint8_t>("gemm_s8", o.out, m, g.n);
   g.a = a.data();
@@ -100,7 +90,7 @@ py::array gemm_s8(const Array<uint8_t>& a, const Array<int8_t>& packed, const Ar
                   const Array<float>& scale, const Array<float>& bias, const std::string& variant, int64_t k,
                   const std::optional<Array<int32_t>>& offsets, const std::optional<Array<uint8_t>>& pad_row,
                   const py::object& residual, float residual_scale, float lo, float hi, bool may_be_bounded,
-                  bool pairs_may_fit, bool out_f32, const Range& m_range, const Range& n_range, const py::object& out,
+                  bool pairs_may_fit, bool out_f32, const Part& m_range, const Part& n_range, const py::object& out,
                   const std::optional<Array<uint8_t>>& scratch, int64_t repeats) {
   auto [g, rows] = product_of(a, {offset, scale, bias}, k,
                               {offsets, pad_row, residual, residual_scale, lo, hi, out_f32, m_range, n_range, out});
@@ -120,8 +110,8 @@ py::array gemm_sparse_s8(const Array<uint8_t>& a, const Array<int8_t>& w, const 
                          const Array<float>& scale, const Array<float>& bias, const std::string& variant, int64_t k,
                          int64_t block_rows, const std::optional<Array<int32_t>>& offsets,
                          const std::optional<Array<uint8_t>>& pad_row, const py::object& residual, float residual_scale,
-                         float lo, float hi, bool may_be_bounded, bool out_f32, const Range& m_range,
-                         const Range& n_range, const py::object& out, const std::optional<Array<uint8_t>>& scratch,
+                         float lo, float hi, bool may_be_bounded, bool out_f32, const Part& m_range,
+                         const Part& n_range, const py::object& out, const std::optional<Array<uint8_t>>& scratch,
                          int64_t repeats) {
   auto [g, rows] = product_of(a, {offset, scale, bias}, k,
                               {offsets, pad_row, residual, residual_scale, lo, hi, out_f32, m_range, n_range, out});

@@ -100,6 +100,16 @@ ValueId add_input(Graph& g, std::string name, const std::string& dtype, const py
   return id;
 }
 
+void set_constant(Graph& g, ValueId id, const py::array& array) {
+  check_id(g, id);
+  check(g.is_constant(id), "value '", g.value(id).name, "' is not a constant");
+  TensorPtr tensor = tensor_from(array);
+  const Tensor& before = *g.value(id).constant;
+  check(tensor->dtype == before.dtype && tensor->dims == before.dims, "constant '", g.value(id).name,
+        "': the array has another dtype or shape");
+  g.value(id).constant = std::move(tensor);
+}
+
 ValueId add_node(Graph& g, const std::string& op, const std::vector<ValueId>& inputs, const py::dict& attrs,
                  const std::string& name, const std::string& source, const GivenQuant& quant) {
   Node node;
@@ -163,6 +173,8 @@ void bind_graph(py::module_& m) {
             return g.add_constant(std::move(name), tensor_from(array));
           },
           py::arg("name"), py::arg("array"))
+      .def("set_constant", &set_constant, py::arg("value_id"), py::arg("array"),
+           "Another array of the same dtype and shape, in this graph only.")
       .def("add_node", &add_node, py::arg("op"), py::arg("inputs"), py::arg("attrs") = py::dict(), py::arg("name") = "",
            py::arg("source") = "", py::arg("quant") = py::none(), "quant: (scale, zero point) of a uint8 output.")
       .def(

@@ -14,11 +14,10 @@
 namespace taille {
 namespace {
 
-constexpr float kInf = std::numeric_limits<float>::infinity();
-
-Floats depthwise_f32_array(const Floats& a, const Offsets& offsets, const Floats& w, const std::string& variant,
-                           std::optional<Floats> pad_row, std::optional<Floats> bias, float lo, float hi,
-                           std::optional<Range> rows, std::optional<Floats> out) {
+StridedFloats depthwise_f32_array(const StridedFloats& a, const Offsets& offsets, const StridedFloats& w,
+                                  const std::string& variant, std::optional<StridedFloats> pad_row,
+                                  std::optional<StridedFloats> bias, float lo, float hi, Part rows,
+                                  std::optional<StridedFloats> out) {
   check(w.ndim() == 2 && contiguous(w), "depthwise_f32: w must be contiguous (taps, channels)");
   const Taps taps = taps_of(offsets, a, pad_row, w.shape(1), "depthwise_f32");
   check(taps.taps == w.shape(0), "depthwise_f32: offsets have ", taps.taps, " taps, w has ", w.shape(0));
@@ -32,16 +31,16 @@ Floats depthwise_f32_array(const Floats& a, const Offsets& offsets, const Floats
   g.bias = vector_of(bias, g.channels, "depthwise_f32: bias");
   g.lo = lo;
   g.hi = hi;
-  std::tie(g.m_begin, g.m_end) = range_of(rows, taps.rows, "depthwise_f32: rows");
-  Floats result = output(out, {taps.rows, g.channels}, "depthwise_f32");
+  std::tie(g.m_begin, g.m_end) = part_of(rows, taps.rows, "depthwise_f32: rows");
+  StridedFloats result = output(out, {taps.rows, g.channels}, "depthwise_f32");
   g.out = mutable_rows_of(result, &g.ldc);
   run_variant("depthwise_f32", depthwise_f32_table(), variant, g);
   return result;
 }
 
-Floats pool_array(KernelTable<PoolF32Args> table, const char* op, const Floats& a, const Offsets& starts,
-                  const Offsets& offsets, int64_t channels, const std::string& variant, std::optional<Floats> divisor,
-                  std::optional<Range> rows, std::optional<Floats> out) {
+StridedFloats pool_array(KernelTable<PoolF32Args> table, const char* op, const StridedFloats& a, const Offsets& starts,
+                         const Offsets& offsets, int64_t channels, const std::string& variant,
+                         std::optional<StridedFloats> divisor, Part rows, std::optional<StridedFloats> out) {
   check(a.ndim() == 1 && contiguous(a), op, ": a must be a contiguous 1-D array");
   check(starts.ndim() == 1 && starts.shape(0) >= 1, op, ": starts must be 1-D");
   const int64_t m = starts.shape(0) - 1;
@@ -55,24 +54,24 @@ Floats pool_array(KernelTable<PoolF32Args> table, const char* op, const Floats& 
   g.offsets = offsets.data();
   g.channels = channels;
   g.divisor = vector_of(divisor, m, "pool: divisor");
-  std::tie(g.m_begin, g.m_end) = range_of(rows, m, "pool: rows");
-  Floats result = output(out, {m, channels}, op);
+  std::tie(g.m_begin, g.m_end) = part_of(rows, m, "pool: rows");
+  StridedFloats result = output(out, {m, channels}, op);
   g.out = mutable_rows_of(result, &g.ldc);
   run_variant(op, table, variant, g);
   return result;
 }
 
-Floats softmax_array(const Floats& x, const std::string& variant, std::optional<Floats> out) {
+StridedFloats softmax_array(const StridedFloats& x, const std::string& variant, std::optional<StridedFloats> out) {
   check(x.ndim() == 2 && contiguous(x), "softmax: x must be contiguous and 2-D");
-  Floats result = contiguous_output(out, {x.shape(0), x.shape(1)}, "softmax");
+  StridedFloats result = contiguous_output(out, {x.shape(0), x.shape(1)}, "softmax");
   run_variant("softmax", softmax_table(), variant,
               SoftmaxArgs{x.data(), x.shape(0), x.shape(1), result.mutable_data()});
   return result;
 }
 
 // float32, or uint8 where a scale is given
-py::array norm_array(KernelTable<NormArgs> table, const char* op, const Floats& x, const std::string& variant,
-                     std::optional<Floats> gamma, std::optional<Floats> beta, float epsilon,
+py::array norm_array(KernelTable<NormArgs> table, const char* op, const StridedFloats& x, const std::string& variant,
+                     std::optional<StridedFloats> gamma, std::optional<StridedFloats> beta, float epsilon,
                      std::optional<float> inverse_scale, float zero_point, std::optional<py::array> out) {
   check(x.ndim() == 2 && contiguous(x), op, ": x must be contiguous and 2-D");
   NormArgs g{};
@@ -98,21 +97,23 @@ py::array norm_array(KernelTable<NormArgs> table, const char* op, const Floats& 
   return result;
 }
 
-Floats mean_rows_array(const Floats& x, float divisor, const std::string& variant, std::optional<Floats> out) {
+StridedFloats mean_rows_array(const StridedFloats& x, float divisor, const std::string& variant,
+                              std::optional<StridedFloats> out) {
   MeanRowsArgs g{};
   g.x = rows_of(x, -1, "mean_rows: x", &g.stride);
   g.rows = x.shape(0);
   g.n = x.shape(1);
   g.divisor = divisor;
-  Floats result = contiguous_output(out, {g.n}, "mean_rows");
+  StridedFloats result = contiguous_output(out, {g.n}, "mean_rows");
   g.out = result.mutable_data();
   run_variant("mean_rows", mean_rows_table(), variant, g);
   return result;
 }
 
-Floats mean_last_array(const Floats& x, float divisor, const std::string& variant, std::optional<Floats> out) {
+StridedFloats mean_last_array(const StridedFloats& x, float divisor, const std::string& variant,
+                              std::optional<StridedFloats> out) {
   check(x.ndim() == 2 && contiguous(x), "mean_last: x must be contiguous and 2-D");
-  Floats result = contiguous_output(out, {x.shape(0)}, "mean_last");
+  StridedFloats result = contiguous_output(out, {x.shape(0)}, "mean_last");
   run_variant("mean_last", mean_last_table(), variant,
               MeanLastArgs{x.data(), x.shape(0), x.shape(1), divisor, result.mutable_data()});
   return result;
@@ -129,9 +130,9 @@ void bind_kernels_f32(py::module_& m) {
   const auto pool = [&m](const char* name, KernelTable<PoolF32Args> table) {
     m.def(
         name,
-        [name, table](const Floats& a, const Offsets& starts, const Offsets& offsets, int64_t channels,
-                      const std::string& variant, std::optional<Floats> divisor, std::optional<Range> rows,
-                      std::optional<Floats> out) {
+        [name, table](const StridedFloats& a, const Offsets& starts, const Offsets& offsets, int64_t channels,
+                      const std::string& variant, std::optional<StridedFloats> divisor, Part rows,
+                      std::optional<StridedFloats> out) {
           return pool_array(table, name, a, starts, offsets, channels, variant, divisor, rows, out);
         },
         arg("a").noconvert(), arg("starts").noconvert(), arg("offsets").noconvert(), arg("channels"), py::kw_only(),
@@ -144,8 +145,9 @@ void bind_kernels_f32(py::module_& m) {
         arg("out").noconvert() = py::none());
   m.def(
       "layer_norm",
-      [](const Floats& x, const std::string& variant, std::optional<Floats> gamma, std::optional<Floats> beta,
-         float epsilon, std::optional<float> inverse_scale, float zero_point, std::optional<py::array> out) {
+      [](const StridedFloats& x, const std::string& variant, std::optional<StridedFloats> gamma,
+         std::optional<StridedFloats> beta, float epsilon, std::optional<float> inverse_scale, float zero_point,
+         std::optional<py::array> out) {
         return norm_array(layer_norm_table(), "layer_norm", x, variant, gamma, beta, epsilon, inverse_scale, zero_point,
                           out);
       },
@@ -154,7 +156,7 @@ void bind_kernels_f32(py::module_& m) {
       arg("zero_point") = 0.0f, arg("out").noconvert() = py::none());
   m.def(
       "rms_norm",
-      [](const Floats& x, const std::string& variant, std::optional<Floats> gamma, float epsilon,
+      [](const StridedFloats& x, const std::string& variant, std::optional<StridedFloats> gamma, float epsilon,
          std::optional<float> inverse_scale, float zero_point, std::optional<py::array> out) {
         return norm_array(rms_norm_table(), "rms_norm", x, variant, gamma, {}, epsilon, inverse_scale, zero_point, out);
       },

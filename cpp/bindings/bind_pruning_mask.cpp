@@ -10,22 +10,13 @@
 namespace taille {
 namespace {
 
-using Floats = Array<float>;
 using Norm = std::optional<Floats>;
-using Bytes = Array<uint8_t>;
-using Range = std::optional<std::pair<int64_t, int64_t>>;
 
 ScoredTensor tensor_of(const Floats& w, const Norm& norm) {
   check(w.ndim() == 2, "w must be 2-D (rows, columns), got ", w.ndim(), "-D");
   if (norm)
     check(norm->ndim() == 1 && norm->size() == w.shape(1), "norm must have ", w.shape(1), " elements, one per column");
   return {{w.data(), norm ? norm->data() : nullptr, w.shape(1)}, w.shape(0)};
-}
-
-std::pair<int64_t, int64_t> range_of(const Range& range, int64_t n, const char* what) {
-  if (!range) return {0, n};
-  check(0 <= range->first && range->first <= range->second && range->second <= n, what, " must lie in 0 .. ", n);
-  return *range;
 }
 
 void check_group(int64_t n, int64_t m, int64_t columns) {
@@ -104,13 +95,13 @@ Array<bool> blocks(const Floats& w, std::pair<int64_t, int64_t> block, int64_t k
 // ---- Single kernels ----
 
 py::tuple bins(const Floats& w, const std::string& variant, const Norm& norm, int32_t low, int shift, int bits,
-               const Range& elements) {
+               const Part& elements) {
   const ScoredTensor tensor = tensor_of(w, norm);
   check(1 <= bits && bits <= kMostBinBits && 0 <= shift && shift + bits <= kKeyBits,
         "score_bins: wanted 1 <= bits <= ", kMostBinBits, " and shift + bits <= ", kKeyBits);
   check(0 <= low && low + (int64_t{1} << (shift + bits)) <= int64_t{1} << kKeyBits, "score_bins: low is ", low,
         ", from which the bins go beyond the largest key");
-  const auto [begin, end] = range_of(elements, tensor.size(), "elements");
+  const auto [begin, end] = part_of(elements, tensor.size(), "elements");
   Array<int64_t> counts(py::ssize_t{1} << bits);
   int64_t above = 0;
   std::fill_n(counts.mutable_data(), counts.size(), 0);
@@ -120,10 +111,10 @@ py::tuple bins(const Floats& w, const std::string& variant, const Norm& norm, in
 }
 
 std::pair<Bytes, int64_t> apply(const Floats& w, int32_t threshold, int64_t ties, const std::string& variant,
-                                const Norm& norm, const Range& elements, const std::optional<Bytes>& out) {
+                                const Norm& norm, const Part& elements, const std::optional<Bytes>& out) {
   const ScoredTensor tensor = tensor_of(w, norm);
   check(threshold >= 0 && ties >= 0, "apply_mask: threshold and ties must not be negative");
-  const auto [begin, end] = range_of(elements, tensor.size(), "elements");
+  const auto [begin, end] = part_of(elements, tensor.size(), "elements");
   Bytes mask = output("apply_mask", out, shape_of(w));
   run_variant("apply_mask", apply_mask_table(), variant,
               ApplyMaskArgs{tensor.x, begin, end, threshold, &ties, mask.mutable_data()});
@@ -131,12 +122,12 @@ std::pair<Bytes, int64_t> apply(const Floats& w, int32_t threshold, int64_t ties
 }
 
 Floats block_energies(const Floats& w, std::pair<int64_t, int64_t> block, const std::string& variant, const Norm& norm,
-                      bool energy, const Range& rows, const std::optional<Floats>& out) {
+                      bool energy, const Part& rows, const std::optional<Floats>& out) {
   const ScoredTensor tensor = tensor_of(w, norm);
   const BlockShape shape{block.first, block.second};
   check_block(shape, tensor);
   check(!energy || !norm, "norm does not go with energies");
-  const auto [begin, end] = range_of(rows, tensor.rows, "rows");
+  const auto [begin, end] = part_of(rows, tensor.rows, "rows");
   check(begin % shape.rows == 0 && end % shape.rows == 0, "rows must be multiples of the block's");
   Floats scores = output("block_scores", out, {tensor.rows / shape.rows, tensor.x.columns / shape.columns});
   run_variant("block_scores", block_scores_table(), variant,
@@ -144,11 +135,11 @@ Floats block_energies(const Floats& w, std::pair<int64_t, int64_t> block, const 
   return scores;
 }
 
-Bytes nm(const Floats& w, int64_t n, int64_t m, const std::string& variant, const Norm& norm, const Range& rows,
+Bytes nm(const Floats& w, int64_t n, int64_t m, const std::string& variant, const Norm& norm, const Part& rows,
          const std::optional<Bytes>& out) {
   const ScoredTensor tensor = tensor_of(w, norm);
   check_group(n, m, tensor.x.columns);
-  const auto [begin, end] = range_of(rows, tensor.rows, "rows");
+  const auto [begin, end] = part_of(rows, tensor.rows, "rows");
   Bytes mask = output("nm_mask", out, shape_of(w));
   run_variant("nm_mask", nm_mask_table(), variant, NmMaskArgs{tensor.x, begin, end, n, m, mask.mutable_data()});
   return mask;

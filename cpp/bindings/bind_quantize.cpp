@@ -6,20 +6,19 @@
 namespace taille {
 namespace {
 
-using Bytes = Array<uint8_t>;
-using Floats = Array<float>;
 using OutBytes = std::optional<Bytes>;
 using OutFloats = std::optional<Floats>;
 
-Bytes quantize(const Floats& x, float inverse_scale, float zero_point, const std::string& variant,
-               const OutBytes& out) {
+Bytes quantize_array(const Floats& x, float inverse_scale, float zero_point, const std::string& variant,
+                     const OutBytes& out) {
   Bytes q = output("quantize", out, shape_of(x));
   run_variant("quantize", quantize_table(), variant,
               QuantizeArgs{x.data(), x.size(), inverse_scale, zero_point, q.mutable_data()});
   return q;
 }
 
-Floats dequantize(const Bytes& q, float scale, int32_t zero_point, const std::string& variant, const OutFloats& out) {
+Floats dequantize_array(const Bytes& q, float scale, int32_t zero_point, const std::string& variant,
+                        const OutFloats& out) {
   Floats x = output("dequantize", out, shape_of(q));
   run_variant("dequantize", dequantize_table(), variant,
               DequantizeArgs{q.data(), q.size(), scale, zero_point, x.mutable_data()});
@@ -61,9 +60,9 @@ Array<int64_t> histogram(const Floats& x, float first, float inverse_width, Arra
 void bind_quantize(py::module_& m) {
   using namespace py::literals;
   const auto no_copy = [](const char* name) { return py::arg(name).noconvert(); };
-  m.def("quantize", &quantize, no_copy("x"), "inverse_scale"_a, "zero_point"_a, py::kw_only(), "variant"_a,
+  m.def("quantize", &quantize_array, no_copy("x"), "inverse_scale"_a, "zero_point"_a, py::kw_only(), "variant"_a,
         no_copy("out") = py::none(), "float32 to uint8.");
-  m.def("dequantize", &dequantize, no_copy("q"), "scale"_a, "zero_point"_a, py::kw_only(), "variant"_a,
+  m.def("dequantize", &dequantize_array, no_copy("q"), "scale"_a, "zero_point"_a, py::kw_only(), "variant"_a,
         no_copy("out") = py::none(), "uint8 to float32.");
   m.def("add_u8", &add_u8, no_copy("a"), no_copy("b"), "a_scale"_a, "b_scale"_a, "bias"_a, py::kw_only(), "lo"_a = 0.0f,
         "hi"_a = 255.0f, "variant"_a, no_copy("out") = py::none(), "Add two uint8 arrays, or rescale one (b None).");

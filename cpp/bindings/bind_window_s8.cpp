@@ -8,14 +8,6 @@
 namespace taille {
 namespace {
 
-using Range = std::optional<std::pair<int64_t, int64_t>>;
-
-std::pair<int64_t, int64_t> rows_of(const char* op, const Range& range, int64_t m) {
-  const auto [begin, end] = range.value_or(std::pair<int64_t, int64_t>(0, m));
-  check(0 <= begin && begin <= end && end <= m, op, ": m_range (", begin, ", ", end, ") is not inside 0 .. ", m);
-  return {begin, end};
-}
-
 using Pair = std::pair<int64_t, int64_t>;
 
 int64_t out_extent(int64_t in, int64_t kernel, int64_t stride, int64_t padding, int64_t dilation) {
@@ -25,7 +17,7 @@ int64_t out_extent(int64_t in, int64_t kernel, int64_t stride, int64_t padding, 
 py::array depthwise_s8(const Array<uint8_t>& a, const Array<int8_t>& w, const Array<int32_t>& offset,
                        const Array<float>& scale, const Array<float>& bias, const std::string& variant,
                        const Pair& stride, const Pair& padding, const Pair& dilation, uint8_t pad, float lo, float hi,
-                       const Range& row_range, const py::array& out, const std::optional<Array<uint8_t>>& scratch,
+                       const Part& row_range, const py::array& out, const std::optional<Array<uint8_t>>& scratch,
                        int64_t repeats) {
   const char* op = "depthwise_s8";
   check(a.ndim() == 3 && w.ndim() == 3 && a.shape(2) == w.shape(2), op,
@@ -49,7 +41,7 @@ py::array depthwise_s8(const Array<uint8_t>& a, const Array<int8_t>& w, const Ar
         ": out must be (", out_height, ", ", g.out_width, ", ", g.channels, " or more)");
   check(lo <= hi && (g.out_f32 || (lo >= 0 && hi <= 255)), op,
         ": lo and hi must be in order, and in 0 .. 255 for uint8");
-  std::tie(g.row_begin, g.row_end) = rows_of(op, row_range, out_height);
+  std::tie(g.row_begin, g.row_end) = part_of(row_range, out_height, std::string(op) + ": row_range");
   g.a = a.data();
   g.pad = pad;
   g.w = w.data();
@@ -73,20 +65,20 @@ py::array depthwise_s8(const Array<uint8_t>& a, const Array<int8_t>& w, const Ar
 }
 
 PoolU8Args pool_args(const char* op, const Array<uint8_t>& a, const Array<int32_t>& starts,
-                     const Array<int32_t>& offsets, const Range& m_range, int64_t channels, Array<uint8_t>& out) {
+                     const Array<int32_t>& offsets, const Part& m_range, int64_t channels, Array<uint8_t>& out) {
   const int64_t m = starts.size() - 1;
   check(m >= 0 && starts.data()[0] >= 0 && starts.data()[m] <= offsets.size(), op, ": starts must index offsets");
   for (int64_t i = 0; i < m; ++i) check(starts.data()[i] < starts.data()[i + 1], op, ": pixel ", i, " covers no input");
   check(out.ndim() == 2 && out.shape(0) >= m && out.shape(1) >= channels, op, ": out must be at least (", m, ", ",
         channels, ")");
   check_offsets(op, offsets, a.size(), channels, 0);
-  const auto [begin, end] = rows_of(op, m_range, m);
+  const auto [begin, end] = part_of(m_range, m, std::string(op) + ": m_range");
   return {a.data(),           starts.data(), offsets.data(), channels, begin,  end,
           out.mutable_data(), out.shape(1),  nullptr,        nullptr,  nullptr};
 }
 
 Array<uint8_t> pool_max_u8(const Array<uint8_t>& a, const Array<int32_t>& starts, const Array<int32_t>& offsets,
-                           int64_t channels, const std::string& variant, Array<uint8_t> out, const Range& m_range) {
+                           int64_t channels, const std::string& variant, Array<uint8_t> out, const Part& m_range) {
   const PoolU8Args g = pool_args("pool_max_u8", a, starts, offsets, m_range, channels, out);
   run_variant("pool_max_u8", pool_max_u8_table(), variant, g);
   return out;
@@ -94,7 +86,7 @@ Array<uint8_t> pool_max_u8(const Array<uint8_t>& a, const Array<int32_t>& starts
 
 Array<uint8_t> pool_avg_u8(const Array<uint8_t>& a, const Array<int32_t>& starts, const Array<int32_t>& offsets,
                            int64_t channels, const Array<float>& multiplier, const Array<float>& bias,
-                           const std::string& variant, Array<uint8_t> out, const Range& m_range) {
+                           const std::string& variant, Array<uint8_t> out, const Part& m_range) {
   PoolU8Args g = pool_args("pool_avg_u8", a, starts, offsets, m_range, channels, out);
   check(multiplier.size() == starts.size() - 1 && bias.size() == multiplier.size(),
         "pool_avg_u8: multiplier and bias must have ", starts.size() - 1, " elements");

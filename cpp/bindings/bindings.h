@@ -5,6 +5,10 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <optional>
+#include <string>
+#include <utility>
+
 #include "base/error.h"
 
 namespace taille {
@@ -13,6 +17,17 @@ namespace py = pybind11;
 
 template <class T>
 using Array = py::array_t<T, py::array::c_style>;
+using Bytes = Array<uint8_t>;
+using Floats = Array<float>;
+using Part = std::optional<std::pair<int64_t, int64_t>>;  // first to end of what a call does; none: all
+
+// `part`, which must lie in 0 .. n; all of it where there is none.
+inline std::pair<int64_t, int64_t> part_of(const Part& part, int64_t n, const std::string& what) {
+  if (!part) return {0, n};
+  check(0 <= part->first && part->first <= part->second && part->second <= n, what, " must lie in 0 .. ", n, ", got (",
+        part->first, ", ", part->second, ")");
+  return *part;
+}
 
 void bind_base(py::module_& m);
 void bind_kernels_int8(py::module_& m);  // into _native.kernels

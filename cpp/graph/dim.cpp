@@ -15,7 +15,7 @@ struct Dim::FloorDiv {
 namespace {
 
 constexpr size_t kMaxText = 4096;
-constexpr int kMaxDepth = 32;
+constexpr int kMaxNesting = 32;
 constexpr size_t kMaxTerms = 64;
 
 int64_t add(int64_t a, int64_t b) {
@@ -34,9 +34,9 @@ int64_t floor_quotient(int64_t a, int64_t b) { return a / b - ((a % b != 0) && (
 
 // Recursive descent over: sum := product (('+'|'-') product)*; product := factor ('*' factor)*;
 // factor := integer | name | '(' sum ')' | 'floor(' '(' sum ')' '/' integer ')' | '-' factor
-class Parser {
+class DimParser {
  public:
-  explicit Parser(std::string_view text) : text_(text) {
+  explicit DimParser(std::string_view text) : text_(text) {
     check(text.size() <= kMaxText, "dimension text is longer than ", kMaxText, " characters");
   }
 
@@ -69,7 +69,7 @@ class Parser {
   }
 
   Dim sum() {
-    if (++depth_ > kMaxDepth) fail("nested too deeply");
+    if (++depth_ > kMaxNesting) fail("nested too deeply");
     Dim left = product();
     for (;;) {
       if (take('+'))
@@ -90,7 +90,7 @@ class Parser {
   }
 
   Dim factor() {
-    if (++depth_ > kMaxDepth) fail("nested too deeply");
+    if (++depth_ > kMaxNesting) fail("nested too deeply");
     Dim result = atom();
     --depth_;
     return result;
@@ -148,7 +148,7 @@ Dim Dim::symbol(std::string name) {
   return d;
 }
 
-Dim Dim::parse(std::string_view text) { return Parser(text).parse(); }
+Dim Dim::parse(std::string_view text) { return DimParser(text).parse(); }
 
 Dim Dim::floor_div(const Dim& numerator, int64_t divisor) {
   check(divisor >= 1, "floor quotient: the divisor must be at least 1, got ", divisor);

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <map>
 #include <memory>
 #include <optional>
@@ -18,7 +19,8 @@
 namespace taille {
 
 using ValueId = int32_t;
-inline constexpr ValueId kNone = -1;  // an optional input that is not there
+inline constexpr ValueId kNone = -1;                                         // an optional input that is not there
+inline constexpr double kNoLimit = std::numeric_limits<double>::infinity();  // hi (and, negative, lo) without a clamp
 
 // real = (stored - zero_point) * scale
 struct Quant {

@@ -31,9 +31,9 @@ void append_utf8(std::string& out, uint32_t code) {
   }
 }
 
-class Parser {
+class JsonParser {
  public:
-  Parser(std::string_view text, const JsonLimits& limits) : text_(text), limits_(limits) {}
+  JsonParser(std::string_view text, const JsonLimits& limits) : text_(text), limits_(limits) {}
 
   Json document() {
     if (text_.size() > limits_.bytes) fail(concat("is longer than ", limits_.bytes, " bytes"));
@@ -232,7 +232,7 @@ const Json* Json::find(std::string_view key) const {
   return it != members->end() && it->key == key ? &it->value : nullptr;
 }
 
-Json parse_json(std::string_view text, const JsonLimits& limits) { return Parser(text, limits).document(); }
+Json parse_json(std::string_view text, const JsonLimits& limits) { return JsonParser(text, limits).document(); }
 
 void JsonWriter::separate() {
   if (comma_) text_.push_back(',');

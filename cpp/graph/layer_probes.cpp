@@ -1,6 +1,5 @@
 #include "graph/layer_probes.h"
 
-#include <limits>
 #include <map>
 #include <utility>
 
@@ -9,8 +8,6 @@
 namespace taille {
 
 namespace {
-
-constexpr double kInf = std::numeric_limits<double>::infinity();
 
 class Prober {
  public:
@@ -42,8 +39,8 @@ class Prober {
     const bool attention = node.op == "sdpa";
     Attrs attrs = node.attrs;
     if (!attention) {
-      attrs["lo"] = -kInf;
-      attrs["hi"] = kInf;
+      attrs["lo"] = -kNoLimit;
+      attrs["hi"] = kNoLimit;
     }
     const bool bare = attrs == node.attrs && (attention || !node.has_input(3));
     std::vector<ValueId> inputs;

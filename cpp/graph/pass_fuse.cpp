@@ -1,7 +1,6 @@
 // Bias, residual and clamp move into the epilogue of the linear or convolution before them:
 //   out = clamp(x * w + bias + residual, lo, hi)
 #include <cmath>
-#include <limits>
 
 #include "graph/optimize.h"
 #include "graph/rewrite.h"
@@ -9,8 +8,6 @@
 namespace taille {
 
 namespace {
-
-constexpr double kInf = std::numeric_limits<double>::infinity();
 
 class Fuse {
  public:
@@ -33,7 +30,7 @@ class Fuse {
     if (r_.uses[static_cast<size_t>(old)] != 1) return nullptr;
     Node* p = r_.producer(r_.map(old));
     if (!p || (p->op != "linear" && p->op != "conv2d")) return nullptr;
-    return p->attr<double>("lo") == -kInf && p->attr<double>("hi") == kInf ? p : nullptr;
+    return p->attr<double>("lo") == -kNoLimit && p->attr<double>("hi") == kNoLimit ? p : nullptr;
   }
 
   bool to_linear(const Node& node) {

@@ -12,7 +12,7 @@ namespace taille {
 
 namespace {
 
-constexpr int64_t kMaxDepth = 66311;
+constexpr int64_t kDeepestProduct = 66311;
 
 // Keeps its input's scale: data is only moved or selected.
 bool keeps_scale(const Node& node) {
@@ -116,7 +116,7 @@ class Quantizer {
     if (table) return value(node.inputs[0]).dtype == DType::f32 ? "" : "already quantised";
     if (value(node.inputs[1]).dtype != DType::f32) return "already quantised";
     const Tensor& w = *value(node.inputs[1]).constant;
-    if (w.count() / std::max<int64_t>(1, w.dims[0]) > kMaxDepth) return "too deep for exact int32 sums";
+    if (w.count() / std::max<int64_t>(1, w.dims[0]) > kDeepestProduct) return "too deep for exact int32 sums";
     if (!range(node.inputs[0])) return "no calibrated range of the input";
     return "";
   }

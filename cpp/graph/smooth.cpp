@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <utility>
 
 #include "base/error.h"
@@ -13,7 +12,6 @@ namespace taille {
 
 namespace {
 
-constexpr double kInf = std::numeric_limits<double>::infinity();
 constexpr double kStandsOut = 2;  // times the median
 
 class Smoother {
@@ -147,7 +145,7 @@ class Smoother {
 
   static bool takes_factors(const Node& node) {
     const double lo = node.attr<double>("lo");
-    return !node.has_input(3) && node.attr<double>("hi") == kInf && (lo == -kInf || lo == 0);
+    return !node.has_input(3) && node.attr<double>("hi") == kNoLimit && (lo == -kNoLimit || lo == 0);
   }
 
   // linear [.., H D] -> reshape [.., H, D] -> values of attention -> reshape [.., H D] = x: channel by channel the

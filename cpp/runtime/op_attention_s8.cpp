@@ -16,8 +16,8 @@ namespace taille {
 namespace {
 
 constexpr int64_t kMaxKeys = 65793;  // 65793 * 255 * 128 < 2^31
-constexpr int64_t kRows = 64;  // of scores at a time: with 128 keys they take half of the L1 cache, with 512 an eighth
-                               // of L2
+constexpr int64_t kScoreRows = 64;   // of scores at a time: with 128 keys they take half of the L1 cache, with 512 an
+                                     // eighth of L2
 
 // One thread's scratch, as byte offsets.
 struct Places {
@@ -117,10 +117,10 @@ class AttentionS8 final : public Operator {
     p.keys = take(gemm_s8_packed_bytes(h.keys, h.dim));
     p.key_offsets = take(h.keys * 4);
     p.values = take(gemm_s8_packed_bytes(h.value_dim, padded_keys));
-    p.scores = take(kRows * h.keys * 4);
-    p.weights = take(kRows * padded_keys);
-    p.products = take(kRows * h.value_dim * 4);
-    p.factors = take(kRows * 4);
+    p.scores = take(kScoreRows * h.keys * 4);
+    p.weights = take(kScoreRows * padded_keys);
+    p.products = take(kScoreRows * h.value_dim * 4);
+    p.factors = take(kScoreRows * 4);
     p.gemm = take(gemm_s8_scratch_bytes(std::max(h.dim, padded_keys)));
     return p;
   }
@@ -142,7 +142,8 @@ class AttentionS8 final : public Operator {
         if (head != packed) pack(c, p, head, w);
         packed = head;
         const int64_t last = std::min(p.heads.queries, first + p.q_block);
-        for (int64_t row = first; row < last; row += kRows) rows(c, p, head, w, row, std::min(last, row + kRows));
+        for (int64_t row = first; row < last; row += kScoreRows)
+          rows(c, p, head, w, row, std::min(last, row + kScoreRows));
       }
     });
   }

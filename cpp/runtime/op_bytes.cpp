@@ -7,7 +7,7 @@ namespace taille {
 
 namespace {
 
-constexpr int64_t kGrain = 4096;
+constexpr int64_t kBytesGrain = 4096;
 
 // An element-wise operator made of a function of a range [begin, end).
 class Ranged final : public Operator {
@@ -23,7 +23,7 @@ class Ranged final : public Operator {
     const int64_t n = product(shapes.output);
     const int parts = worth_forking(config_, static_cast<double>(n) * seconds_);
     return {[this, n, parts](const RunContext& c) {
-              split(c.pool, n, kGrain, parts, [&](int64_t begin, int64_t end, int) { body_(c, begin, end); });
+              split(c.pool, n, kBytesGrain, parts, [&](int64_t begin, int64_t end, int) { body_(c, begin, end); });
             },
             0};
   }

@@ -9,7 +9,7 @@ namespace taille {
 
 namespace {
 
-constexpr int64_t kGrain = 1024;  // elements; keeps threads off each other's cache lines
+constexpr int64_t kFloatsGrain = 1024;  // elements; keeps threads off each other's cache lines
 constexpr double kSecondsPerActivation = 1e-9;
 
 const std::map<std::string, UnaryOp, std::less<>> kUnary = {
@@ -53,7 +53,7 @@ class Unary final : public Operator {
     const int64_t n = product(shapes.output);
     const int parts = worth_forking(config_, static_cast<double>(n) * kSecondsPerActivation);
     return {[this, n, parts](const RunContext& c) {
-              split(c.pool, n, kGrain, parts, [&](int64_t begin, int64_t end, int) {
+              split(c.pool, n, kFloatsGrain, parts, [&](int64_t begin, int64_t end, int) {
                 kernel_.run({op_, c.in<float>(0) + begin, end - begin, lo_, hi_, c.out<float>() + begin});
               });
             },
@@ -81,7 +81,7 @@ class Binary final : public Operator {
     auto p = std::make_shared<BroadcastPlan>(plan_broadcast(shapes.inputs, shapes.output));
     if (p->outer == 1)
       return {[this, p, parts](const RunContext& c) {
-                split(c.pool, p->inner, kGrain, parts,
+                split(c.pool, p->inner, kFloatsGrain, parts,
                       [&](int64_t begin, int64_t end, int) { run(c, *p, 0, begin, end - begin); });
               },
               0};

@@ -7,7 +7,7 @@ namespace taille {
 namespace {
 
 constexpr int64_t kPanel = 64;
-constexpr int64_t kRows = 24;  // a multiple of most tiles' rows
+constexpr int64_t kTileRows = 24;  // a multiple of most tiles' rows
 
 // The share of the time in which all threads work, when `units` are dealt out in whole ones.
 double balance(int64_t units, int parts) {
@@ -18,7 +18,7 @@ double balance(int64_t units, int parts) {
 }  // namespace
 
 GemmPartition partition_gemm(int64_t m, int64_t n, int64_t activation_bytes, int64_t weight_bytes, int parts) {
-  const int64_t grain = m >= 4 * parts * kRows ? kRows : 6;
+  const int64_t grain = m >= 4 * parts * kTileRows ? kTileRows : 6;
   const GemmPartition rows{true, parts, grain}, columns{false, parts, kPanel};
   if (parts == 1) return rows;
   const double by_rows = balance((m + grain - 1) / grain, parts),

@@ -15,10 +15,10 @@ namespace taille {
 
 namespace {
 
-constexpr int64_t kGrain = 1 << 16;  // elements that are worth a thread
+constexpr int64_t kMaskGrain = 1 << 16;  // elements that are worth a thread
 
 int parts_for(const MaskWorkers& workers, int64_t elements) {
-  return static_cast<int>(std::clamp<int64_t>(elements / kGrain, 1, workers.pool.threads()));
+  return static_cast<int>(std::clamp<int64_t>(elements / kMaskGrain, 1, workers.pool.threads()));
 }
 
 // An interval of keys in bins, as score_bins counts them.
@@ -168,7 +168,7 @@ void check_scores(const MaskWorkers& workers, std::span<const float> x, const st
   const int parts = parts_for(workers, n);
   std::vector<float> least(static_cast<size_t>(parts), 0.0f);
   std::vector<int64_t> bad(static_cast<size_t>(parts));
-  split(workers.pool, n, kGrain, parts, [&](int64_t begin, int64_t end, int thread) {
+  split(workers.pool, n, kMaskGrain, parts, [&](int64_t begin, int64_t end, int thread) {
     const auto at = static_cast<size_t>(thread);
     float most = 0;
     kernel.run({x.data() + begin, end - begin, &least[at], &most, &bad[at]});

@@ -7,7 +7,7 @@ namespace taille {
 namespace {
 
 // Measured on AVX2: 15.6, 10.5 and 8 MAC/cycle beside 21 of the dense kernel, and 17 of skip lists.
-constexpr BlockForm kForms[] = {{kSparseS8ListRows, 0.9}, {4, 1.0}, {2, 1.5}, {1, 2.0}};
+constexpr BlockForm kInt8Forms[] = {{kSparseS8ListRows, 0.9}, {4, 1.0}, {2, 1.5}, {1, 2.0}};
 
 }  // namespace
 
@@ -16,7 +16,7 @@ std::optional<SparseWeight> SparseWeight::of(const int8_t* w, int64_t n, int64_t
   const int64_t k_total = taps * k;
   if (k % 4 != 0 || k_total == 0 || n == 0 || k_total > kSparseS8MaxDepth) return std::nullopt;
   const BlockChoice blocks =
-      choose_blocks(kForms, n, k_total, [&](int64_t rows) { return gemm_sparse_s8_count(w, n, k_total, rows); });
+      choose_blocks(kInt8Forms, n, k_total, [&](int64_t rows) { return gemm_sparse_s8_count(w, n, k_total, rows); });
   if (blocks.rows == 0) return std::nullopt;
   SparseWeight s;
   s.kernel_ = &select_kernel(gemm_sparse_s8_table(), isa);
