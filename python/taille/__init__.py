@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from taille import kernels
     from taille.compilation import compile_model
     from taille.compiled import CompiledModel, load
+    from taille.config import INFERENCE_CONFIG, PERFORMANCE_CONFIG, RESOURCE_CONFIG
     from taille.errors import ArtefactError, CaptureError, Error, IsaError
     from taille.models import BaseMLModel, TensorSpec
     from taille.pruning import PrunedModel, prune_model
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "INFERENCE_CONFIG",
+    "PERFORMANCE_CONFIG",
+    "RESOURCE_CONFIG",
     "ArtefactError",
     "BaseMLModel",
     "CaptureError",
@@ -45,9 +49,12 @@ _MODULES = {
     "CaptureError": "errors",
     "CompiledModel": "compiled",
     "Error": "errors",
+    "INFERENCE_CONFIG": "config",
     "IsaError": "errors",
+    "PERFORMANCE_CONFIG": "config",
     "PrunedModel": "pruning",
     "QuantizedModel": "quantized",
+    "RESOURCE_CONFIG": "config",
     "TensorSpec": "models",
     "TorchModel": "torch_model",
     "compile_model": "compilation",
