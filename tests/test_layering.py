@@ -16,7 +16,7 @@ LAYERS = ["base", "kernels", "graph", "runtime", "bindings"]
 PACKAGE = ROOT / "python" / "taille"
 
 # What makes or changes a model with torch. Everything else is needed to run, watch or serve an artefact.
-TORCH_MODULES = {"capture", "digits", "distillation", "pruning", "quantization", "torch_model"}
+TORCH_MODULES = {"capture", "digits", "distillation", "pruning", "quantization", "torch_model", "training"}
 
 
 def includes(file: Path) -> list[tuple[str, str]]:
