@@ -104,6 +104,19 @@ def way_to_torch(start: str, graph: dict[str, set[str]]) -> list[str] | None:
     return None
 
 
+# What trains: each knows those before it.
+TRAINING_LAYERS = ["training", "pruning", "distillation"]
+
+
+def test_distillation_knows_pruning_and_not_the_other_way() -> None:
+    graph = import_graph()
+    for level, layer in enumerate(TRAINING_LAYERS):
+        above = tuple(f"taille.{name}" for name in TRAINING_LAYERS[level + 1 :])
+        modules = [module for module in graph if module.startswith(f"taille.{layer}")]
+        assert modules
+        assert [(m, t) for m in modules for t in graph[m] if above and t.startswith(above)] == []
+
+
 def makes_models(module: str) -> bool:
     return any(part in TORCH_MODULES for part in module.split(".")[1:])
 

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from taille import kernels
     from taille.compilation import compile_model
     from taille.compiled import CompiledModel, load
-    from taille.errors import ArtefactError, CaptureError, Error, IsaError
+    from taille.distillation import DistilledModel, distill_model
+    from taille.errors import ArtefactError, CaptureError, Error, IsaError, TrainingError, TrainingInterrupt
     from taille.models import BaseMLModel, TensorSpec
     from taille.pruning import PrunedModel, prune_model
     from taille.quantization import quantize_model
@@ -26,13 +27,17 @@ __all__ = [
     "BaseMLModel",
     "CaptureError",
     "CompiledModel",
+    "DistilledModel",
     "Error",
     "IsaError",
     "PrunedModel",
     "QuantizedModel",
     "TensorSpec",
     "TorchModel",
+    "TrainingError",
+    "TrainingInterrupt",
     "compile_model",
+    "distill_model",
     "kernels",
     "load",
     "prune_model",
@@ -44,13 +49,17 @@ _MODULES = {
     "BaseMLModel": "models",
     "CaptureError": "errors",
     "CompiledModel": "compiled",
+    "DistilledModel": "distillation",
     "Error": "errors",
     "IsaError": "errors",
     "PrunedModel": "pruning",
     "QuantizedModel": "quantized",
     "TensorSpec": "models",
     "TorchModel": "torch_model",
+    "TrainingError": "errors",
+    "TrainingInterrupt": "errors",
     "compile_model": "compilation",
+    "distill_model": "distillation",
     "load": "compiled",
     "prune_model": "pruning",
     "quantize_model": "quantization",

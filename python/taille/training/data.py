@@ -17,7 +17,7 @@ from taille.batches import batch_arrays, wanted_batch
 if TYPE_CHECKING:
     from taille.torch_model import TorchModel
 
-__all__ = ["Batch", "Batches", "seeded", "tensors_in"]
+__all__ = ["MASK", "Batch", "Batches", "seeded", "tensors_in"]
 
 MASK = "attention_mask"
 STRIDE = 1_000_003  # between the seeds of a pass's batches: far from the next pass's, which is one more
@@ -152,10 +152,18 @@ class Batches:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Random numbers of torch from this seed; afterwards they go on as if nothing had been drawn."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    """Random numbers of torch on the CPU from this seed; afterwards they go on as if nothing had been drawn.
+
+    `torch.manual_seed` gives the same numbers, but seeds every kind of device, formats a traceback for each and keeps
+    it: a quarter of a millisecond and some memory in every step.
+    """
+    generator = torch.default_generator
+    before = generator.get_state()
+    generator.manual_seed(seed)
+    try:
         yield
+    finally:
+        generator.set_state(before)
 
 
 def tensor_of(array: Array) -> torch.Tensor:
