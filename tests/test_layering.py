@@ -16,7 +16,7 @@ LAYERS = ["base", "kernels", "graph", "runtime", "bindings"]
 PACKAGE = ROOT / "python" / "taille"
 
 # What makes or changes a model with torch. Everything else is needed to run, watch or serve an artefact.
-TORCH_MODULES = {"capture", "digits", "distillation", "pruning", "quantization", "torch_model"}
+TORCH_MODULES = {"capture", "digits", "distillation", "pruning", "quantization", "torch_model", "training"}
 
 
 def includes(file: Path) -> list[tuple[str, str]]:
@@ -102,6 +102,19 @@ def way_to_torch(start: str, graph: dict[str, set[str]]) -> list[str] | None:
                 seen.add(target)
                 ways.append([*way, target])
     return None
+
+
+# What trains: each knows those before it.
+TRAINING_LAYERS = ["training", "pruning", "distillation"]
+
+
+def test_distillation_knows_pruning_and_not_the_other_way() -> None:
+    graph = import_graph()
+    for level, layer in enumerate(TRAINING_LAYERS):
+        above = tuple(f"taille.{name}" for name in TRAINING_LAYERS[level + 1 :])
+        modules = [module for module in graph if module.startswith(f"taille.{layer}")]
+        assert modules
+        assert [(m, t) for m in modules for t in graph[m] if above and t.startswith(above)] == []
 
 
 def makes_models(module: str) -> bool:

@@ -18,6 +18,7 @@ from channel_nets import NETS, Encoder, SelfAttention, model_of
 from taille.pruning import shape_manifest
 from taille.pruning.channels import prune_channels
 from taille.pruning.shape_manifest import load_pruned, save_pruned
+from taille.training import files
 
 
 @pytest.mark.parametrize("name", ["bottleneck", "flatten", "encoder", "packed"])
@@ -83,7 +84,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
     def fail(_: int) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(shape_manifest.os, "fsync", fail)
+    monkeypatch.setattr(files.os, "fsync", fail)
     with pytest.raises(OSError, match="no space"):
         save_pruned(small, path)
     assert path.read_bytes() == b"old"

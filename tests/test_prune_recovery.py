@@ -308,17 +308,17 @@ def test_what_is_padding_does_not_matter(recovery: str) -> None:
 
 def test_embeddings_keep_their_likeness(monkeypatch: pytest.MonkeyPatch) -> None:
     """The cosines between the samples of a batch, which a mean error of each embedding leaves open."""
-    from taille.pruning import train
-    from taille.pruning.data import Batch
+    from taille.training import losses
+    from taille.training.data import Batch
 
     torch.manual_seed(0)
     net = Tokens()
     ids = torch.randint(0, 30, (4, 8, 6))
     data = [{"input_ids": i, "attention_mask": torch.ones(8, 6).long()} for i in ids]
     dense = taille.TorchModel(net, data[0], train_data=data, calibration_data=data)
-    assert torch.allclose(train.likeness(3 * torch.eye(2, 5)), torch.eye(2))
+    assert torch.allclose(losses.likeness(3 * torch.eye(2, 5)), torch.eye(2))
     seen: list[int] = []
-    likeness = train.likeness
+    likeness = losses.likeness
 
     def noted(pooled: torch.Tensor) -> torch.Tensor:
         seen.append(pooled.shape[0])
@@ -334,10 +334,10 @@ def test_embeddings_keep_their_likeness(monkeypatch: pytest.MonkeyPatch) -> None
         return total
 
     options = {"min_weights": 0, "include_first_last": True, "recovery": "distillation", "steps": 60, "lr": 1e-2}
-    monkeypatch.setattr(train, "likeness", noted)
+    monkeypatch.setattr(losses, "likeness", noted)
     with_it = gap(taille.prune_model(dense, 0.25, "structured", **options))
     assert seen == [8] * 2 * 60
-    monkeypatch.setattr(train, "likeness", lambda pooled: torch.ones(1))
+    monkeypatch.setattr(losses, "likeness", lambda pooled: torch.ones(1))
     assert with_it < gap(taille.prune_model(dense, 0.25, "structured", **options))
 
 

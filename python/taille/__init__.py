@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from taille.compilation import compile_model
     from taille.compiled import CompiledModel, load
     from taille.config import INFERENCE_CONFIG, PERFORMANCE_CONFIG, RESOURCE_CONFIG
-    from taille.errors import ArtefactError, CaptureError, Error, IsaError
+    from taille.distillation import DistilledModel, distill_model
+    from taille.errors import ArtefactError, CaptureError, Error, IsaError, TrainingError, TrainingInterrupt
     from taille.models import BaseMLModel, TensorSpec
     from taille.pruning import PrunedModel, prune_model
     from taille.quantization import quantize_model
@@ -30,13 +31,17 @@ __all__ = [
     "BaseMLModel",
     "CaptureError",
     "CompiledModel",
+    "DistilledModel",
     "Error",
     "IsaError",
     "PrunedModel",
     "QuantizedModel",
     "TensorSpec",
     "TorchModel",
+    "TrainingError",
+    "TrainingInterrupt",
     "compile_model",
+    "distill_model",
     "kernels",
     "load",
     "prune_model",
@@ -48,6 +53,7 @@ _MODULES = {
     "BaseMLModel": "models",
     "CaptureError": "errors",
     "CompiledModel": "compiled",
+    "DistilledModel": "distillation",
     "Error": "errors",
     "INFERENCE_CONFIG": "config",
     "IsaError": "errors",
@@ -57,7 +63,10 @@ _MODULES = {
     "RESOURCE_CONFIG": "config",
     "TensorSpec": "models",
     "TorchModel": "torch_model",
+    "TrainingError": "errors",
+    "TrainingInterrupt": "errors",
     "compile_model": "compilation",
+    "distill_model": "distillation",
     "load": "compiled",
     "prune_model": "pruning",
     "quantize_model": "quantization",

@@ -1,8 +1,13 @@
-"""The exceptions taille raises beyond Python's own; each derives from `Error`."""
+"""The exceptions taille raises beyond Python's own; each derives from `Error`, but for an interrupt."""
 
 from __future__ import annotations
 
-__all__ = ["ArtefactError", "CaptureError", "Error", "IsaError"]
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from taille.models import BaseMLModel
+
+__all__ = ["ArtefactError", "CaptureError", "Error", "IsaError", "TrainingError", "TrainingInterrupt"]
 
 
 class Error(Exception):
@@ -19,3 +24,27 @@ class IsaError(Error, ValueError):
 
 class CaptureError(Error):
     """The model cannot be captured; the message lists every unsupported node, with its shapes."""
+
+
+class TrainingError(Error, ValueError):
+    """Training cannot go on: a loss or a quality is NaN or infinite.
+
+    Attributes:
+        best: the best model so far; None where there is none yet.
+    """
+
+    def __init__(self, message: str, *, best: BaseMLModel | None = None):
+        super().__init__(message)
+        self.best = best
+
+
+class TrainingInterrupt(KeyboardInterrupt):
+    """An interrupt from the keyboard came while training; no `Error`, so that it ends a program as any interrupt does.
+
+    Attributes:
+        best: the best model so far; None where there is none yet.
+    """
+
+    def __init__(self, message: str, *, best: BaseMLModel | None = None):
+        super().__init__(message)
+        self.best = best

@@ -21,7 +21,7 @@ from taille.models import BaseMLModel, TensorSpec
 if TYPE_CHECKING:
     from taille import _native
 
-__all__ = ["TorchModel"]
+__all__ = ["TorchModel", "heritage"]
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,12 @@ DimNames = dict[str, dict[int, Any]]  # input -> axis -> name of the dimension, 
 
 
 class TorchModel(BaseMLModel):
-    """A module of PyTorch together with what taille's functions need to know about it."""
+    """A module of PyTorch together with what taille's functions need to know about it.
+
+    Attributes:
+        masks: path of a layer -> bool tensor of its weight's shape, True where a weight remains; empty where nothing
+            was pruned. Whatever trains the module keeps the other weights zero.
+    """
 
     def __init__(
         self,
@@ -79,6 +84,7 @@ class TorchModel(BaseMLModel):
         self.eval_fn = eval_fn
         self.loss_fn = loss_fn
         self.name = name or type(module).__name__
+        self.masks: dict[str, torch.Tensor] = {}
         self._output_spec: tuple[TensorSpec, ...] | None = None
 
     def predict(self, inputs: Any) -> Any:
@@ -180,6 +186,16 @@ class eval_mode:  # noqa: N801 - reads as a statement: `with eval_mode(module):`
     def __exit__(self, *_: object) -> None:
         for module in self._training:
             module.training = True
+
+
+def heritage(source: TorchModel) -> dict[str, Any]:
+    """What a model made from `source` takes over: the arguments of `TorchModel` but for the module."""
+    return {
+        "example_inputs": dict(source.examples) if source.by_keyword else tuple(source.examples.values()),
+        "dynamic_shapes": source.dynamic, "calibration_data": source.calibration_data,
+        "train_data": source.train_data, "test_data": source.test_data, "eval_fn": source.eval_fn,
+        "loss_fn": source.loss_fn, "name": source.name,
+    }  # fmt: skip
 
 
 def dim_name(dim: Any) -> str:

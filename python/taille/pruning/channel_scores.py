@@ -13,7 +13,7 @@ import torch
 from taille.pruning.channel_groups import ChannelGroup
 from taille.pruning.channel_labels import Axis, Indices
 
-__all__ = ["SCORES", "Choice", "choose", "least_units"]
+__all__ = ["SCORES", "Choice", "choose", "choose_evenly", "least_units"]
 
 SCORES = ("magnitude",)
 Tensors = Mapping[str, torch.Tensor]
@@ -81,6 +81,18 @@ class Ledger:
         return before - sum(math.prod(self.sizes[n]) for n in names)
 
 
+def rank(score: Scores) -> Indices:
+    """The units from the least score to the largest; of equal ones the higher index first."""
+    order: Indices = np.lexsort((-np.arange(len(score)), score))
+    return order
+
+
+def ledger_of(groups: Sequence[ChannelGroup], tensors: Tensors) -> Ledger:
+    """The weights of these groups, whole."""
+    axes = [a for g in groups for a in g.slices if tensors[a.name].dim() >= 2]
+    return Ledger({a.name: list(tensors[a.name].shape) for a in axes})
+
+
 def choose(groups: Sequence[ChannelGroup], tensors: Tensors, target: float, round_to: int) -> Choice:
     """Remove the channels of least score until about `target` of the groups' weights remains.
 
@@ -95,7 +107,7 @@ def choose(groups: Sequence[ChannelGroup], tensors: Tensors, target: float, roun
         score = magnitudes(group, tensors, cache)
         mean = float(score.mean())
         score = score / mean if mean > 0 else score
-        ascending = np.lexsort((-np.arange(len(score)), score))
+        ascending = rank(score)
         ranked.append(ascending)
         gone = 0
         least = least_units(group, round_to)
@@ -103,8 +115,7 @@ def choose(groups: Sequence[ChannelGroup], tensors: Tensors, target: float, roun
             count = len(score) - gone - left
             steps.append((float(score[ascending[gone : gone + count]].mean()), g, len(steps), count))
             gone += count
-    ledger = Ledger({a.name: list(tensors[a.name].shape) for g in groups for a in g.slices
-                     if tensors[a.name].dim() >= 2})  # fmt: skip
+    ledger = ledger_of(groups, tensors)
     before = left_now = ledger.count()
     taken = [0] * len(groups)
     for _, g, _, count in sorted(steps):
@@ -116,3 +127,17 @@ def choose(groups: Sequence[ChannelGroup], tensors: Tensors, target: float, roun
         if left_now <= target * before:
             break
     return Choice([np.sort(r[:n]) for r, n in zip(ranked, taken, strict=True)], before, left_now)
+
+
+def choose_evenly(groups: Sequence[ChannelGroup], tensors: Tensors, target: float, round_to: int) -> Choice:
+    """Remove the channels of least score until `target` of the channels of each group remain, to the nearest number."""
+    cache: dict[Axis, Scores] = {}
+    ledger = ledger_of(groups, tensors)
+    before, removed = ledger.count(), []
+    for group in groups:
+        least = least_units(group, round_to)
+        left = min(group.units, max(1, round(target * group.units / least)) * least)
+        gone = np.sort(rank(magnitudes(group, tensors, cache))[: group.units - left])
+        ledger.remove(group, len(gone))
+        removed.append(gone)
+    return Choice(removed, before, ledger.count())

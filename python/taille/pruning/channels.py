@@ -15,13 +15,13 @@ from taille.capture.export import check_weights, export
 from taille.models import BaseMLModel, check_model
 from taille.pruning.channel_groups import ChannelGroup, ChannelReport, GroupReport, build_groups
 from taille.pruning.channel_labels import Indices
-from taille.pruning.channel_scores import SCORES, Choice, choose, least_units
+from taille.pruning.channel_scores import SCORES, Choice, choose, choose_evenly, least_units
 from taille.pruning.channel_surgery import Attributes, can_mask, cut, differences, named_tensors
 from taille.pruning.channel_trace import trace_channels
 from taille.pruning.channel_trials import Names, Trials
 from taille.quantization.ignore import Ignored, match, text_of
 from taille.quantization.options import Progress
-from taille.torch_model import TorchModel
+from taille.torch_model import TorchModel, heritage
 
 __all__ = ["ChannelPrunedModel", "prune_channels"]
 
@@ -43,17 +43,7 @@ class ChannelPrunedModel(TorchModel):
             report: what became of each group of channels.
             step: what the recipe records, JSON-compatible.
         """
-        super().__init__(
-            module,
-            dict(parent.examples) if parent.by_keyword else tuple(parent.examples.values()),
-            dynamic_shapes=parent.dynamic,
-            calibration_data=parent.calibration_data,
-            train_data=parent.train_data,
-            test_data=parent.test_data,
-            eval_fn=parent.eval_fn,
-            loss_fn=parent.loss_fn,
-            name=parent.name,
-        )
+        super().__init__(module, **heritage(parent))
         self.report = report
         self._metadata = {**parent.metadata, "recipe": [*parent.metadata["recipe"], step]}
 
@@ -70,6 +60,7 @@ def prune_channels(
     ignore: Sequence[Ignored] = (),
     score: str = "magnitude",
     round_to: int = 1,
+    evenly: bool = False,
     progress: Progress | None = None,
 ) -> ChannelPrunedModel:
     """Remove whole channels, heads and widths, so that about `target_size` of the prunable weights remains.
@@ -90,6 +81,8 @@ def prune_channels(
         score: "magnitude": the L2 norm over all weights that go with a channel (Li et al. 2017, arXiv:1608.08710),
             relative to the mean of its group; the least go first, over all groups.
         round_to: as many channels of each group remain as are a multiple of this, where any are removed.
+        evenly: `target_size` is the share of the channels that remains in each group, a narrower network of the same
+            form, and not a share of the weights for which all groups compete.
         progress: called with a stage ("pruning channels"), how much is done and of how much.
 
     Returns:
@@ -116,14 +109,14 @@ def prune_channels(
     trials = Trials(model)
     groups, names = trials.attributes(groups)
     report_progress("pruning channels", 2, 4)
-    plan = agree(Plan(model, groups, names), trials, target_size, round_to)
+    plan = agree(Plan(model, groups, names, evenly), trials, target_size, round_to)
     report_progress("pruning channels", 3, 4)
     module = cut(model.module, plan.cuts, plan.attributes(trials))
     report = describe(plan, walk.unused)
     changed = differences(model.module, module)
     for path, values in plan.attributes(trials).items():
         changed[path] = {**changed.get(path, {}), **values}
-    step = record(target_size, ignore, score, round_to, report, changed)
+    step = record(target_size, ignore, score, round_to, report, changed) | {"evenly": evenly}
     log.info("pruned %s: %.1f %% of the prunable weights remain (asked: %.1f %%)", model.name, 100 * report.share,
              100 * target_size)  # fmt: skip
     report_progress("pruning channels", 4, 4)
@@ -151,12 +144,14 @@ class Plan:
     Attributes:
         model: to be pruned.   groups: all, those that must stay included.
         names: by index of a group, attributes that hold its size.
+        evenly: the same share of each group's channels remains.
         removed: by index of a group, the units that go.   choice: the weights before and after.
     """
 
     model: TorchModel
     groups: list[ChannelGroup]
     names: dict[int, Names]
+    evenly: bool = False
     removed: dict[int, Indices] = field(default_factory=dict)
     choice: Choice | None = None
 
@@ -176,7 +171,8 @@ class Plan:
         if not able:
             reasons = "\n".join(f"  {g.name}: {g.why}" for g in self.groups) or "  no layer with channels was found"
             raise ValueError(f"no channels of {self.model.name} can be removed:\n{reasons}")
-        self.choice = choose([self.groups[i] for i in able], named_tensors(self.model.module), target_size, round_to)
+        chooser = choose_evenly if self.evenly else choose
+        self.choice = chooser([self.groups[i] for i in able], named_tensors(self.model.module), target_size, round_to)
         self.removed = dict(zip(able, self.choice.removed, strict=True))
 
 
@@ -199,9 +195,9 @@ def agree(plan: Plan, trials: Trials, target_size: float, round_to: int) -> Plan
 
 def checked(plan: Plan, trials: Trials, chosen: Sequence[int]) -> bool:
     """Whether the module without the channels of these groups passes; those that can be masked also by themselves."""
-    parts = Plan(plan.model, plan.groups, plan.names, {i: plan.removed[i] for i in chosen})
+    parts = Plan(plan.model, plan.groups, plan.names, removed={i: plan.removed[i] for i in chosen})
     known = {i: u for i, u in parts.removed.items() if can_mask(plan.model.module, plan.groups[i])}
-    exact = Plan(plan.model, plan.groups, plan.names, known)
+    exact = Plan(plan.model, plan.groups, plan.names, removed=known)
     if exact.cuts and len(exact.cuts) < len(parts.cuts) and not trials.agree(exact.cuts, exact.attributes(trials)):
         return False
     return not parts.cuts or trials.agree(parts.cuts, parts.attributes(trials))

@@ -1,16 +1,12 @@
 """Where pruning stands, in one file: interrupt it, call it again with the same arguments, and it goes on.
 
-A safetensors file with the tensors (weights, masks, the optimiser's moments) and, as metadata, JSON of the rest. It is
-written beside, flushed to disk and renamed, so that an interrupt never leaves half a file, and is removed at the end.
+It holds the weights, masks and the optimiser's moments, and is removed at the end; see `taille.training.checkpoint`.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import os
-import zlib
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +15,7 @@ import torch
 from torch import nn
 
 from taille.pruning.options import Options
+from taille.training.checkpoint import CheckpointFile, checksum
 
 if TYPE_CHECKING:
     from taille.torch_model import TorchModel
@@ -60,10 +57,14 @@ class Checkpoint:
     """The file, if there shall be one."""
 
     def __init__(self, model: TorchModel, options: Options):
-        self.path = None if options.checkpoint is None else Path(options.checkpoint)
-        if self.path is not None and not self.path.absolute().parent.is_dir():
-            raise ValueError(f"checkpoint is '{self.path}', in a folder that does not exist")
-        self._key = {} if self.path is None else {**fingerprint(model, options), "format": FORMAT}
+        self._file = CheckpointFile(options.checkpoint, "prune_model")
+        if self._file.path is not None:
+            self._file.key = {**fingerprint(model, options), "format": FORMAT}
+
+    @property
+    def path(self) -> Path | None:
+        """Of the file; None where there is none."""
+        return self._file.path
 
     def load(self, module: nn.Module) -> State:
         """What the file says, with its weights put into `module`; a fresh state where there is no file.
@@ -71,64 +72,26 @@ class Checkpoint:
         Raises:
             ValueError: the file is no checkpoint, or one of another model or of other options.
         """
-        if self.path is None or not self.path.exists():
+        found = self._file.load()
+        if found is None:
             return State()
-        from safetensors import SafetensorError, safe_open
-
-        try:
-            with safe_open(str(self.path), framework="pt") as file:
-                facts = json.loads((file.metadata() or {})["taille.pruning"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-            key, state = facts["key"], facts["state"]
-        except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
-            raise ValueError(f"checkpoint '{self.path}' is not one of prune_model: {error!r}") from None
-        other = [name for name, value in self._key.items() if key.get(name) != value]
-        if other:
-            raise ValueError(
-                f"checkpoint '{self.path}' was made with another {', '.join(other)}; wanted the same arguments, or the "
-                "path of a file that does not exist yet"
-            )
-        module.load_state_dict(part("module", tensors))
+        parts, state = found
+        module.load_state_dict(parts.get("module", {}))
         log.info("going on from checkpoint %s: %d groups, step %d", self.path, state["groups"], state["step"])
-        return State(**state | {name: part(kind, tensors) for kind, name in TENSORS.items()})
+        return State(**state | {name: parts.get(kind, {}) for kind, name in TENSORS.items()})
 
     def save(self, module: nn.Module, state: State) -> None:
         """Write where pruning stands, atomically; nothing where no file was asked for."""
-        if self.path is None:
-            return
-        from safetensors.torch import save
-
         parts = {"module": module.state_dict()} | {kind: getattr(state, name) for kind, name in TENSORS.items()}
-        tensors = {f"{kind}/{n}": t.detach().clone().contiguous() for kind, p in parts.items() for n, t in p.items()}
-        facts = {k: v for k, v in vars(state).items() if k not in TENSORS.values()}
-        text = json.dumps({"key": self._key, "state": facts})
-        beside = self.path.with_name(f"{self.path.name}.{os.getpid()}.tmp")
-        try:
-            with beside.open("wb") as file:
-                file.write(save(tensors, metadata={"taille.pruning": text}))
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(self.path)
-        finally:
-            beside.unlink(missing_ok=True)
+        self._file.save(parts, {k: v for k, v in vars(state).items() if k not in TENSORS.values()})
 
     def remove(self) -> None:
         """Pruning is done: the file is needed no more."""
-        if self.path is not None:
-            self.path.unlink(missing_ok=True)
-
-
-def part(kind: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The tensors of one kind, by their names."""
-    return {n.removeprefix(f"{kind}/"): t for n, t in tensors.items() if n.startswith(f"{kind}/")}
+        self._file.remove()
 
 
 def fingerprint(model: TorchModel, options: Options) -> dict[str, Any]:
     """What must be the same for the work to go on: the options and the dense weights."""
-    crc = 0
-    for name, tensor in model.module.state_dict().items():
-        crc = zlib.crc32(name.encode(), crc)
-        crc = zlib.crc32(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy(), crc)
     asked = {"calibration_samples", "steps", "epochs", "lr"}
     step = options.step() | {k: v for k, v in asdict(options).items() if k in asked}
-    return {**json.loads(json.dumps(step)), "weights": crc}
+    return {**json.loads(json.dumps(step)), "weights": checksum(model.module.state_dict())}

@@ -11,9 +11,9 @@ from torch import nn
 
 from taille.pruning.layers import rows_weight
 from taille.pruning.report import PruneReport
-from taille.torch_model import TorchModel
+from taille.torch_model import TorchModel, heritage
 
-__all__ = ["PrunedModel", "apply_masks", "inherited", "narrowed"]
+__all__ = ["PrunedModel", "apply_masks", "hold_masks", "inherited", "narrowed"]
 
 
 class PrunedModel(TorchModel):
@@ -45,19 +45,11 @@ class PrunedModel(TorchModel):
             report: what became of each layer.
             step: what the recipe records.
         """
-        super().__init__(
-            module, dict(source.examples) if source.by_keyword else tuple(source.examples.values()),
-            dynamic_shapes=source.dynamic, calibration_data=source.calibration_data, train_data=source.train_data,
-            test_data=source.test_data, eval_fn=source.eval_fn, loss_fn=source.loss_fn, name=source.name,
-        )  # fmt: skip
+        super().__init__(module, **heritage(source))
         self.masks = dict(masks)
         self.report = report
         self._metadata = {**source.metadata, "recipe": [*source.metadata["recipe"], dict(step)]}
-        for name, mask in self.masks.items():
-            weight = module.get_submodule(name).weight
-            if weight.requires_grad:
-                weight.register_hook(lambda gradient, mask=mask: gradient * mask)
-        self.apply_masks()
+        hold_masks(module, self.masks)
 
     def apply_masks(self) -> None:
         """Make every weight zero that a mask takes away; needed only after something wrote into them."""
@@ -72,6 +64,15 @@ class PrunedModel(TorchModel):
         return f"<PrunedModel {self.name}: {self.report.counts()}; {'; '.join(map(str, self.input_spec))}>"
 
 
+def hold_masks(module: nn.Module, masks: Mapping[str, torch.Tensor]) -> None:
+    """Make every weight zero that a mask takes away, and its gradient wherever one is computed."""
+    for name, mask in masks.items():
+        weight = module.get_submodule(name).weight
+        if weight.requires_grad:
+            weight.register_hook(lambda gradient, mask=mask: gradient * mask)
+    apply_masks(module, masks)
+
+
 def apply_masks(module: nn.Module, masks: Mapping[str, torch.Tensor]) -> None:
     """Make every weight zero that a mask takes away."""
     with torch.no_grad():
@@ -81,10 +82,10 @@ def apply_masks(module: nn.Module, masks: Mapping[str, torch.Tensor]) -> None:
 
 def inherited(model: TorchModel) -> dict[str, torch.Tensor]:
     """The masks of a model that is pruned already: what has gone does not come back. A fresh dict."""
-    return dict(model.masks) if isinstance(model, PrunedModel) else {}
+    return dict(model.masks)
 
 
 def narrowed(model: TorchModel, name: str, rows: torch.Tensor) -> torch.Tensor:
     """The mask of a layer, in its weight's shape, from its rows; what `model`'s own mask takes away is gone too."""
     mask = rows_weight(rows, model.module.get_submodule(name).weight.shape)
-    return mask & model.masks[name] if isinstance(model, PrunedModel) and name in model.masks else mask
+    return mask & model.masks[name] if name in model.masks else mask

@@ -26,7 +26,6 @@ from taille.pruning.channel_surgery import named_tensors, replace_tensors
 from taille.pruning.channel_trace import trace_channels
 from taille.pruning.channel_trials import Trials, difference
 from taille.pruning.masks import kept_units, make_mask, unit_scores
-from taille.pruning.model import PrunedModel
 from taille.pruning.options import Options
 from taille.pruning.order_search import Reader, best_order
 from taille.pruning.patterns import Pattern
@@ -227,6 +226,5 @@ def in_order(model: TorchModel, order: Order) -> TorchModel:
     """A model of the same kind and data around a reordered copy of its module, its masks in order too."""
     twin = copy.copy(model)
     twin.module = reordered(model.module, order)
-    if isinstance(twin, PrunedModel):
-        twin.masks = {name: indexed(mask, weight_of(name), order) for name, mask in twin.masks.items()}
+    twin.masks = {name: indexed(mask, weight_of(name), order) for name, mask in twin.masks.items()}
     return twin

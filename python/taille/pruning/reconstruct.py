@@ -22,10 +22,10 @@ from torch import nn
 from torch.nn import functional
 
 from taille.arrays import Array
-from taille.pruning.data import Batch, Batches
 from taille.pruning.layers import call, hooked, rows_weight, weight_rows
 from taille.pruning.work import Work
 from taille.torch_model import eval_mode
+from taille.training.data import Batch, Batches
 
 if TYPE_CHECKING:
     from taille.torch_model import TorchModel

@@ -15,10 +15,10 @@ import torch
 from torch import nn
 
 from taille.arrays import Array
-from taille.pruning.data import Batch, Batches
 from taille.pruning.layers import Layer, call, hooked, weight_rows
 from taille.pruning.options import Options
 from taille.torch_model import eval_mode
+from taille.training.data import Batch, Batches
 
 if TYPE_CHECKING:
     from taille.torch_model import TorchModel

@@ -16,12 +16,12 @@ import torch
 from torch import nn
 
 from taille.arrays import Array
-from taille.pruning.data import Batch, Batches, tensors_in
 from taille.pruning.layers import Layer, call, rows_weight
 from taille.pruning.masks import make_mask
 from taille.pruning.options import Options
 from taille.pruning.patterns import Pattern
 from taille.torch_model import eval_mode
+from taille.training.data import Batch, Batches, tensors_in
 
 if TYPE_CHECKING:
     from taille.torch_model import TorchModel

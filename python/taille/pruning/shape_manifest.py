@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import re
-import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,6 +27,7 @@ from taille.models import BaseMLModel, check_model
 from taille.pruning.channel_surgery import Attributes, replace_tensors, sizes_of_layer
 from taille.pruning.channel_walk import canonical_names
 from taille.torch_model import TorchModel
+from taille.training.files import write_atomically
 
 __all__ = ["load_pruned", "save_pruned"]
 
@@ -82,25 +81,6 @@ def state_tensors(module: nn.Module) -> dict[str, torch.Tensor]:
         if first.get(name, name) == name:
             tensors[name] = value
     return tensors
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file beside, sync it and its directory, rename it."""
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        with beside.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 def load_pruned(dense: nn.Module | Callable[[], nn.Module], path: str | Path) -> nn.Module:

@@ -9,20 +9,20 @@ first three quarters of the steps. AdamW with a cosine of the learning rate in b
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from taille.pruning.data import Batch, Batches, seeded, tensors_in
 from taille.pruning.layers import EMBEDDINGS, call, hooked
 from taille.pruning.masks import make_mask
 from taille.pruning.model import apply_masks, narrowed
 from taille.pruning.scores import score_layers
 from taille.pruning.work import Work
 from taille.torch_model import eval_mode
+from taille.training.data import Batch, Batches, seeded, tensors_in
+from taille.training.loop import mode_of, moments, restore
+from taille.training.losses import relative_error, unlikeness
 
 if TYPE_CHECKING:
     from taille.torch_model import TorchModel
@@ -32,7 +32,6 @@ __all__ = ["train"]
 RAMP = 0.75  # of the steps: the mask closes meanwhile
 UPDATES = 25  # how often it is made anew in that time
 SAVE_EVERY = 25  # steps
-TINY = 1e-12
 
 
 def train(work: Work) -> None:
@@ -115,7 +114,7 @@ def loss_of(work: Work, watched: list[str], batch: Batch, labelled: bool) -> tor
         ends.append(relative_error(batch.real(output), batch.real(exact)))
         pools = batch.pooled(output), batch.pooled(exact)  # what an embedding of the whole sequence is made of
         if pools[0] is not None and pools[1] is not None:
-            ends += [relative_error(pools[0], pools[1]), relative_error(likeness(pools[0]), likeness(pools[1]))]
+            ends += [relative_error(pools[0], pools[1]), unlikeness(pools[0], pools[1])]
     loss = sum(ends) / max(1, len(ends)) + sum(hidden) / max(1, len(hidden))
     if labelled:
         assert work.model.loss_fn is not None  # the options were settled
@@ -135,20 +134,6 @@ def observed(model: TorchModel, module: nn.Module, watched: list[str], batch: Ba
     return found, outputs
 
 
-def relative_error(given: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    """The mean squared error over the mean square of what is wanted."""
-    return (given - wanted).square().mean() / (wanted.square().mean() + TINY)
-
-
-def likeness(pooled: torch.Tensor) -> torch.Tensor:
-    """The cosines between the samples of a batch, [samples, samples]: what embeddings are compared by.
-
-    As the distances of Park et al. 2019, arXiv:1904.05068.
-    """
-    unit = nn.functional.normalize(pooled, dim=1)
-    return unit @ unit.T
-
-
 def hidden_states(work: Work) -> list[str]:
     """Whose outputs are the hidden states: the members of every ModuleList and Sequential that hold pruned layers.
 
@@ -161,31 +146,3 @@ def hidden_states(work: Work) -> list[str]:
             members = [f"{name}.{child}".lstrip(".") for child, _ in module.named_children()]
             found += [m for m in members if any(p == m or p.startswith(f"{m}.") for p in pruned)]
     return found or pruned
-
-
-@contextmanager
-def mode_of(module: nn.Module, *, training: bool) -> Iterator[None]:
-    """Train mode for fine-tuning; eval mode for distillation: no dropout, running statistics stay. Then as before."""
-    before = {m: m.training for m in module.modules()}
-    module.train(training)
-    try:
-        yield
-    finally:
-        for part, mode in before.items():
-            part.training = mode
-
-
-def moments(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter]) -> dict[str, torch.Tensor]:
-    """The optimiser's state as flat tensors."""
-    found = {}
-    for i, parameter in enumerate(parameters):
-        for key, value in optimizer.state.get(parameter, {}).items():
-            found[f"{i}.{key}"] = value
-    return found
-
-
-def restore(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], tensors: dict[str, torch.Tensor]) -> None:
-    """Undo `moments`."""
-    for name, value in tensors.items():
-        index, _, key = name.partition(".")
-        optimizer.state[parameters[int(index)]][key] = value
