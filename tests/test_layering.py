@@ -16,7 +16,10 @@ LAYERS = ["base", "kernels", "graph", "runtime", "bindings"]
 PACKAGE = ROOT / "python" / "taille"
 
 # What makes or changes a model with torch. Everything else is needed to run, watch or serve an artefact.
-TORCH_MODULES = {"capture", "digits", "distillation", "pruning", "quantization", "torch_model", "training"}
+TORCH_MODULES = {
+    "capture", "digits", "distillation", "optimization", "pruning", "quantization", "resources", "torch_model",
+    "training",
+}  # fmt: skip
 
 
 def includes(file: Path) -> list[tuple[str, str]]:

@@ -14,12 +14,23 @@ if TYPE_CHECKING:
     from taille.compiled import CompiledModel, load
     from taille.config import INFERENCE_CONFIG, PERFORMANCE_CONFIG, RESOURCE_CONFIG
     from taille.distillation import DistilledModel, distill_model
-    from taille.errors import ArtefactError, CaptureError, Error, IsaError, TrainingError, TrainingInterrupt
+    from taille.errors import (
+        ArtefactError,
+        CaptureError,
+        ConstraintError,
+        Error,
+        IsaError,
+        TrainingError,
+        TrainingInterrupt,
+    )
     from taille.models import BaseMLModel, TensorSpec
+    from taille.optimization import ModelOptimizer
     from taille.pruning import PrunedModel, prune_model
     from taille.quantization import quantize_model
     from taille.quantized import QuantizedModel
+    from taille.resources import ResourceOptimizer
     from taille.torch_model import TorchModel
+    from taille.validation import test_optimization, test_resource_usage
 
 __version__ = "0.1.0"
 
@@ -31,11 +42,14 @@ __all__ = [
     "BaseMLModel",
     "CaptureError",
     "CompiledModel",
+    "ConstraintError",
     "DistilledModel",
     "Error",
     "IsaError",
+    "ModelOptimizer",
     "PrunedModel",
     "QuantizedModel",
+    "ResourceOptimizer",
     "TensorSpec",
     "TorchModel",
     "TrainingError",
@@ -46,6 +60,8 @@ __all__ = [
     "load",
     "prune_model",
     "quantize_model",
+    "test_optimization",
+    "test_resource_usage",
 ]
 
 _MODULES = {
@@ -53,14 +69,17 @@ _MODULES = {
     "BaseMLModel": "models",
     "CaptureError": "errors",
     "CompiledModel": "compiled",
+    "ConstraintError": "errors",
     "DistilledModel": "distillation",
     "Error": "errors",
     "INFERENCE_CONFIG": "config",
     "IsaError": "errors",
     "PERFORMANCE_CONFIG": "config",
+    "ModelOptimizer": "optimization",
     "PrunedModel": "pruning",
     "QuantizedModel": "quantized",
     "RESOURCE_CONFIG": "config",
+    "ResourceOptimizer": "resources",
     "TensorSpec": "models",
     "TorchModel": "torch_model",
     "TrainingError": "errors",
@@ -70,6 +89,8 @@ _MODULES = {
     "load": "compiled",
     "prune_model": "pruning",
     "quantize_model": "quantization",
+    "test_optimization": "validation",
+    "test_resource_usage": "validation",
 }
 
 

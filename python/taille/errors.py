@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from taille.models import BaseMLModel
 
-__all__ = ["ArtefactError", "CaptureError", "Error", "IsaError", "TrainingError", "TrainingInterrupt"]
+__all__ = [
+    "ArtefactError",
+    "CaptureError",
+    "ConstraintError",
+    "Error",
+    "IsaError",
+    "TrainingError",
+    "TrainingInterrupt",
+]
 
 
 class Error(Exception):
@@ -48,3 +56,20 @@ class TrainingInterrupt(KeyboardInterrupt):
     def __init__(self, message: str, *, best: BaseMLModel | None = None):
         super().__init__(message)
         self.best = best
+
+
+class ConstraintError(Error, ValueError):
+    """No candidate meets the contract; the message says which bound failed, by how much, and what would be met.
+
+    Attributes:
+        front: the candidates that no other beats in latency, bytes and quality at once; a dict each, with "key" (the
+            recipe in words), "recipe", "metrics" and "file".
+        nearest: the one that misses the contract by least, or None.
+    """
+
+    def __init__(
+        self, message: str, *, front: list[dict[str, Any]] | None = None, nearest: dict[str, Any] | None = None
+    ):
+        super().__init__(message)
+        self.front = front or []
+        self.nearest = nearest

@@ -8,8 +8,9 @@ from typing import Protocol
 
 import taille
 from taille.arrays import Array
-from taille.bench.subject import Feed, Subject, flat
+from taille.bench.subject import Subject, flat
 from taille.models import BaseMLModel
+from taille.samples import Feed
 
 __all__ = ["INSTALL", "PEERS", "Contestant", "Ours", "find_peers"]
 

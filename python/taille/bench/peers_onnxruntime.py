@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from taille.arrays import Array
-from taille.bench.subject import Feed, Subject, quiet
+from taille.bench.subject import Subject, quiet
+from taille.samples import Feed
 
 __all__ = ["CONTESTANTS", "OrtDynamic", "OrtFloat", "OrtStatic"]
 

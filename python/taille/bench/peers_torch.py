@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from taille.arrays import Array
-from taille.bench.subject import Feed, Subject, flat
+from taille.bench.subject import Subject, flat
+from taille.samples import Feed
 
 __all__ = ["CONTESTANTS", "TorchEager"]
 

@@ -1,4 +1,4 @@
-"""The command line: `taille demo | compile | quantize | prune | bench | inspect | profile | doctor`."""
+"""The command line: `taille demo | optimize | compile | quantize | prune | bench | inspect | profile | doctor`."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from taille.cli.compile import compile_command
 from taille.cli.demo import demo
 from taille.cli.doctor import doctor
 from taille.cli.inspect import inspect
+from taille.cli.optimize import optimize
 from taille.cli.profile import profile
 from taille.cli.prune import prune
 from taille.cli.quantize import quantize
@@ -23,6 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(demo)
+app.command()(optimize)
 app.command("compile")(compile_command)
 app.command()(quantize)
 app.command()(prune)

@@ -1,4 +1,4 @@
-"""`taille demo`: train a small network, quantise, compile, and show what it gained, measured here and now."""
+"""`taille demo`: train a small network, state a contract, find what keeps it, and compare, measured here and now."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
 import typer
 
 from taille.cli.output import clear_errors, human_bytes, out, print_json, print_table, progress_bars, require
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
     from rich.progress import Progress
 
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 __all__ = ["demo"]
 
 EPOCHS, QUICK_EPOCHS = 12, 4
-KEPT = 0.25  # of the weights of the pruned network
-STEPS, QUICK_STEPS = 200, 40  # of its recovery, by distillation
+FASTER, SMALLER, DROP = 4.0, 0.25, 0.01  # the contract: than torch at batch 1, of torch's bytes, of accuracy
+BUDGET, QUICK_BUDGET = 150.0, 60.0  # seconds of the search
 SECONDS, QUICK_SECONDS = 6.0, 1.5  # of measuring, per batch size
 BATCHES = (1, 64)
-Run = Callable[["np.ndarray[Any, Any]"], Any]
+Run = Callable[[np.ndarray[Any, Any]], Any]
 
 
 def demo(
@@ -38,7 +38,7 @@ def demo(
     output: Annotated[Path | None, typer.Option(help="Keep the artefacts in this folder.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Train a small network on handwritten digits, quantise it to int8, prune it too, and compare it with torch."""
+    """Train a small network on handwritten digits, and find what keeps a contract stated in torch's figures."""
     require("demo", "torch", "sklearn", "safetensors")
     with clear_errors(), progress_bars(transient=as_json) as progress, folder(output) as place:
         rows, facts = compare(quick, threads, place, progress)
@@ -48,7 +48,7 @@ def demo(
         return
     show(result)
     if output is not None:
-        path = output / "digits-int8.safetensors"
+        path = output / "digits-optimized.safetensors"
         out.print("\nRun it without torch:", markup=False)
         out.print("    import numpy, taille", markup=False)
         out.print(f"    model = taille.load({str(path)!r})", markup=False, soft_wrap=True)
@@ -85,8 +85,9 @@ def compare(
         task = progress.add_task("training", total=epochs)
         net = train(data, epochs, lambda: progress.advance(task))
         torch.set_num_threads(count)
-        model = taille.TorchModel(net, (data.train_x[:2],), calibration_data=data.batches(), name="digits")
-        paths = make_artefacts(model, place, QUICK_STEPS if quick else STEPS, progress)
+        model = labelled(net, data)
+        contract = contract_for(net, data, count, QUICK_BUDGET if quick else BUDGET)
+        paths, search = find(model, contract, place, progress)
         runs: dict[str, Run] = {"torch fp32": torch_run(net)}
         runs |= {f"taille {kind}": taille.load(path, threads=count).predict for kind, path in paths.items()}
         sizes = [state_bytes(net), *(path.stat().st_size for path in paths.values())]
@@ -102,29 +103,69 @@ def compare(
     facts = {
         "threads": count, "cpu": _native.cpu_name(), "level": _native.active_isa(), "test_images": len(data.test_y),
         "torch": str(torch.__version__), "load_before": busy, "cpus": len(os.sched_getaffinity(0)),
+        "contract": contract, "chosen": search["chosen"],
+        "candidates": [{k: c[k] for k in ("key", "metrics", "meets", "seconds")} for c in search["candidates"]],
     }  # fmt: skip
     return rows, facts
 
 
-def make_artefacts(model: TorchModel, place: Path, steps: int, progress: Progress) -> dict[str, Path]:
-    """The artefacts to measure, by what they are called."""
+class Shuffled:
+    """Batches of images with their labels, in another order at every pass."""
+
+    def __init__(self, images: torch.Tensor, labels: torch.Tensor, size: int = 64):
+        self._images, self._labels, self._size = images, labels, size
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        import torch
+
+        for picked in torch.randperm(len(self._images)).split(self._size):
+            yield self._images[picked], self._labels[picked]
+
+
+def labelled(net: torch.nn.Module, data: Digits) -> TorchModel:
+    """The network with its data, and its accuracy on the held-out images as its quality."""
+    import torch
+
     import taille
 
+    return taille.TorchModel(
+        net, (data.train_x[:2],), calibration_data=data.batches(), train_data=Shuffled(data.train_x, data.train_y),
+        loss_fn=torch.nn.functional.cross_entropy, eval_fn=lambda model: accuracy(model.predict, data), name="digits",
+    )  # fmt: skip
+
+
+def contract_for(net: torch.nn.Module, data: Digits, threads: int, budget: float) -> dict[str, Any]:
+    """Four times as fast as torch on one image, a quarter of its bytes, at most a point of accuracy lost."""
+    image = np.ascontiguousarray(data.test_x[:1].numpy())
+    run = torch_run(net)
+    times = []
+    for _ in range(220):
+        begin = time.perf_counter()
+        run(image)
+        times.append(1e3 * (time.perf_counter() - begin))
+    return {
+        "max_latency_ms": float(np.median(times[20:])) / FASTER, "max_size": int(state_bytes(net) * SMALLER),
+        "max_accuracy_drop": DROP, "threads": threads, "batch_size": 1, "time_budget_s": budget,
+    }  # fmt: skip
+
+
+def find(
+    model: TorchModel, contract: dict[str, Any], place: Path, progress: Progress
+) -> tuple[dict[str, Path], dict[str, Any]]:
+    """Search; the artefacts to compare, by what they are called, and the evidence."""
+    from taille.cli.optimize import watcher
+    from taille.optimization import ModelOptimizer
+
+    journal = place / "search"
+    native, _ = ModelOptimizer().optimize_model(model, contract, journal=journal, watch=watcher(progress))
+    native.save(place / "digits-optimized.safetensors")
+    search: dict[str, Any] = native.metadata["search"]
     paths = {
-        "fp32": place / "digits-float32.safetensors",
-        "int8": place / "digits-int8.safetensors",
-        "pruned int8": place / "digits-pruned-int8.safetensors",
+        "fp32": journal / "dense-float32.safetensors",
+        "int8": journal / "dense-int8.safetensors",
+        "optimized": place / "digits-optimized.safetensors",
     }
-    task = progress.add_task("quantising, pruning, compiling", total=4)
-    model.save(paths["fp32"])
-    progress.advance(task)
-    taille.quantize_model(model, "int8").save(paths["int8"])
-    progress.advance(task)
-    pruned = taille.prune_model(model, KEPT, "structured", recovery="distillation", steps=steps)
-    progress.advance(task)
-    taille.quantize_model(pruned, "int8").save(paths["pruned int8"])
-    progress.advance(task)
-    return paths
+    return paths, search
 
 
 def torch_run(net: torch.nn.Module) -> Run:
@@ -153,8 +194,6 @@ def accuracy(run: Run, data: Digits) -> float:
 
 def latencies(runs: dict[str, Run], data: Digits, seconds: float, progress: Progress) -> dict[str, dict[str, float]]:
     """Milliseconds per call of every model: p50 and p99 at each batch size, measured in turns."""
-    import numpy as np
-
     found: dict[str, dict[str, float]] = {name: {} for name in runs}
     for batch in BATCHES:
         images = np.ascontiguousarray(data.test_x[:batch].numpy())
@@ -199,19 +238,19 @@ def show(result: dict[str, Any]) -> None:
         for row in result["rows"]
     ]  # fmt: skip
     print_table(title, ("model", "accuracy", "ms, batch 1 (p50 / p99)", "ms, batch 64 (p50 / p99)", "size"), rows)
-    reference, plain, small, pruned = result["rows"]
+    reference, plain, _, best = result["rows"]
+    contract = result["contract"]
     out.print(
-        f"int8 against torch fp32: {reference['latency_ms_b1'] / small['latency_ms_b1']:.1f}x faster at batch 1, "
-        f"{reference['latency_ms_b64'] / small['latency_ms_b64']:.1f}x at batch 64 "
-        f"({plain['latency_ms_b64'] / small['latency_ms_b64']:.1f}x against taille fp32); "
-        f"{small['size_bytes'] / reference['size_bytes']:.2f} of the bytes; "
-        f"accuracy {100 * (small['accuracy'] - reference['accuracy']):+.2f} points",
+        f"contract: {contract['max_latency_ms']:.3f} ms at batch 1 (a quarter of torch's), "
+        f"{human_bytes(contract['max_size'])} (a quarter of torch's), {100 * DROP:.0f} point of accuracy lost; "
+        f"kept by: {result['chosen']}, the fastest of {len(result['candidates'])} candidates",
         markup=False,
     )
     out.print(
-        f"with {KEPT:.0%} of the weights, in blocks of 4 x 4: "
-        f"{small['latency_ms_b64'] / pruned['latency_ms_b64']:.1f}x against int8 at batch 64, "
-        f"{pruned['size_bytes'] / reference['size_bytes']:.2f} of torch's bytes; "
-        f"accuracy {100 * (pruned['accuracy'] - reference['accuracy']):+.2f} points",
+        f"optimized against torch fp32: {reference['latency_ms_b1'] / best['latency_ms_b1']:.1f}x faster at batch 1, "
+        f"{reference['latency_ms_b64'] / best['latency_ms_b64']:.1f}x at batch 64 "
+        f"({plain['latency_ms_b64'] / best['latency_ms_b64']:.1f}x against taille fp32); "
+        f"{best['size_bytes'] / reference['size_bytes']:.2f} of the bytes; "
+        f"accuracy {100 * (best['accuracy'] - reference['accuracy']):+.2f} points",
         markup=False,
     )

@@ -5,10 +5,11 @@ from __future__ import annotations
 import importlib.util
 import sys
 from pathlib import Path
+from typing import Any
 
 from taille.models import BaseMLModel, check_model
 
-__all__ = ["is_source", "load_source"]
+__all__ = ["call_source", "is_source", "load_source"]
 
 
 def is_source(text: str) -> bool:
@@ -18,11 +19,20 @@ def is_source(text: str) -> bool:
 
 
 def load_source(text: str) -> BaseMLModel:
+    """The model that FILE.py:function gives.
+
+    Raises:
+        ValueError, FileNotFoundError: as `call_source`.   TypeError: the function gives no taille model.
+    """
+    return check_model(call_source(text), f"the command (what {text.rpartition(':')[2]}() gives)")
+
+
+def call_source(text: str) -> Any:
     """Call the function that FILE.py:function names.
 
     Raises:
         ValueError: the text has another form, or the file has no such function.
-        FileNotFoundError: there is no such file.   TypeError: the function gives no taille model.
+        FileNotFoundError: there is no such file.
     """
     if not is_source(text):
         raise ValueError(f"'{text}' is not of the form FILE.py:function, where the function gives a taille.TorchModel")
@@ -41,6 +51,6 @@ def load_source(text: str) -> BaseMLModel:
         function = getattr(module, name, None)
         if not callable(function):
             raise ValueError(f"{path_text} has no function '{name}'")
-        return check_model(function(), f"the command (what {name}() gives)")
+        return function()
     finally:
         sys.path.remove(str(path.parent))

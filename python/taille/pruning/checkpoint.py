@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,5 +93,5 @@ class Checkpoint:
 def fingerprint(model: TorchModel, options: Options) -> dict[str, Any]:
     """What must be the same for the work to go on: the options and the dense weights."""
     asked = {"calibration_samples", "steps", "epochs", "lr"}
-    step = options.step() | {k: v for k, v in asdict(options).items() if k in asked}
+    step = options.step() | {name: getattr(options, name) for name in asked}
     return {**json.loads(json.dumps(step)), "weights": checksum(model.module.state_dict())}

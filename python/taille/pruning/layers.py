@@ -19,7 +19,7 @@ from taille.torch_model import eval_mode
 if TYPE_CHECKING:
     from taille.torch_model import TorchModel
 
-__all__ = ["Layer", "Trace", "call", "hooked", "rows_weight", "survey", "trace", "weight_rows"]
+__all__ = ["Layer", "Trace", "call", "hooked", "prunable_layers", "rows_weight", "survey", "trace", "weight_rows"]
 
 EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -164,6 +164,15 @@ def survey(model: TorchModel, options: Options, found: Trace) -> list[Layer]:
         reasons = "; ".join(f"{x.name or 'the module'}: {x.why}" for x in layers) or "it has no layers with weights"
         raise ValueError(f"nothing to prune in {model.name}: {reasons}. See include_first_last, min_weights and ignore")
     return layers
+
+
+def prunable_layers(model: TorchModel, pattern: str) -> tuple[str, ...]:
+    """Names of the layers that `prune_model` would prune to `pattern` by default; none where there is nothing."""
+    try:
+        rows = survey(model, Options(0.5, "structured", pattern), trace(model))
+    except ValueError:
+        return ()
+    return tuple(layer.name for layer in rows if not layer.why)
 
 
 def op_of(module: nn.Module) -> str:
