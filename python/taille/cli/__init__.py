@@ -1,4 +1,7 @@
-"""The command line: `taille demo | optimize | compile | quantize | prune | bench | inspect | profile | doctor`."""
+"""The command line.
+
+`taille demo | optimize | compile | quantize | prune | bench | inspect | profile | report | doctor`
+"""
 
 from __future__ import annotations
 

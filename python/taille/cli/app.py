@@ -13,6 +13,7 @@ from taille.cli.optimize import optimize
 from taille.cli.profile import profile
 from taille.cli.prune import prune
 from taille.cli.quantize import quantize
+from taille.cli.report import report
 
 __all__ = ["app"]
 
@@ -31,4 +32,5 @@ app.command()(prune)
 app.command()(bench)
 app.command()(inspect)
 app.command()(profile)
+app.command()(report)
 app.command()(doctor)

@@ -52,6 +52,7 @@ def optimize(
                      "FILE.py:function."),
     ] = None,
     metric: Annotated[str, typer.Option(help="With --data: accuracy, f1, rmse, r2 or spearman.")] = "accuracy",
+    report: Annotated[Path | None, typer.Option(help="Where an HTML page goes that shows what was found.")] = None,
     journal: Annotated[Path | None, typer.Option(help="A folder that an interrupted search goes on from.")] = None,
     seed: Annotated[int, typer.Option(help="Of the random numbers in training.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -84,6 +85,10 @@ def optimize(
                       "command goes on from here.", markup=False)  # fmt: skip
             raise typer.Exit(130) from None
         native.save(output)
+        if report is not None:
+            from taille.report import write_report
+
+            write_report(native, report)
     search = native.metadata["search"]
     if as_json:
         print_json({"path": str(output), **search})
