@@ -34,11 +34,12 @@ inline void transpose8(Quads (&v)[8]) {
   }
 }
 
+// n bytes, a multiple of 4; none is read past them.
 inline Quads load_quads(const uint8_t* p, int64_t n) {
   if (n >= 32) return _mm256_loadu_si256(reinterpret_cast<const Quads*>(p));
-  alignas(32) uint8_t bytes[32] = {};
-  for (int64_t i = 0; i < n; i += 4) __builtin_memcpy(bytes + i, p + i, 4);
-  return _mm256_load_si256(reinterpret_cast<const Quads*>(bytes));
+  const Quads there =
+      _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n / 4)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+  return _mm256_maskload_epi32(reinterpret_cast<const int*>(p), there);
 }
 
 inline Rows rows_of(const GemmS8Args& g) { return {g.a, 0, g.lda, g.offsets, g.taps, g.pad_row, g.k}; }

@@ -44,6 +44,13 @@ BlockChoice choose_blocks(std::span<const BlockForm> forms, int64_t n, int64_t k
   return choice;
 }
 
+std::vector<int32_t> trial_offsets(int64_t rows, int64_t taps, int64_t k) {
+  std::vector<int32_t> offsets;
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t t = 0; t < taps; ++t) offsets.push_back(static_cast<int32_t>((r + t) * k));
+  return offsets;
+}
+
 int64_t trial_rows(int64_t n, int64_t k_total) {
   return std::clamp<int64_t>(static_cast<int64_t>(kTrialProducts / static_cast<double>(n * k_total)), 16, 64);
 }

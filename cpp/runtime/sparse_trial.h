@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "base/function_ref.h"
 #include "runtime/partition.h"
@@ -23,6 +24,9 @@ struct BlockChoice {
 // The form of w[n][k_total] that should be the fastest, by count(rows); rows = 0 where none is worth a trial.
 BlockChoice choose_blocks(std::span<const BlockForm> forms, int64_t n, int64_t k_total,
                           FunctionRef<int64_t(int64_t rows)> count);
+
+// Where each tap of each row of a trial begins, as a convolution's taps do: neighbours overlap, and k is short.
+std::vector<int32_t> trial_offsets(int64_t rows, int64_t taps, int64_t k);
 
 // Rows of a trial of many.
 int64_t trial_rows(int64_t n, int64_t k_total);

@@ -21,6 +21,7 @@ std::optional<SparseWeight> SparseWeight::of(const int8_t* w, int64_t n, int64_t
   SparseWeight s;
   s.kernel_ = &select_kernel(gemm_sparse_s8_table(), isa);
   s.n_ = n;
+  s.taps_ = taps;
   s.k_total_ = k_total;
   s.block_rows_ = blocks.rows;
   s.begin_.resize(static_cast<size_t>(n / s.block_rows_ + 1));
@@ -34,15 +35,18 @@ std::optional<SparseWeight> SparseWeight::of(const int8_t* w, int64_t n, int64_t
 
 void SparseWeight::time_beside(const int8_t* packed, const KernelRow<GemmS8Args>& dense) {
   const int64_t many = trial_rows(n_, k_total_);
+  const std::vector<int32_t> offsets = trial_offsets(many, taps_, k_total_ / taps_);
   const auto columns = static_cast<size_t>(n_);
   const std::vector<int32_t> offset(columns, 0);
   const std::vector<float> scale(columns, 1e-4f), bias(columns, 0.0f);
-  Buffer a(static_cast<size_t>(many * k_total_)), out(static_cast<size_t>(many * n_));
+  Buffer a(static_cast<size_t>((many + taps_) * k_total_)), out(static_cast<size_t>(many * n_));
   Buffer scratch(static_cast<size_t>(std::max(gemm_s8_scratch_bytes(k_total_), scratch_bytes())));
   GemmS8Args args{};
   args.a = a.data<uint8_t>();
-  args.lda = args.k = k_total_;
-  args.taps = 1;
+  args.lda = k_total_;
+  args.k = k_total_ / taps_;
+  args.taps = taps_;
+  args.offsets = taps_ > 1 ? offsets.data() : nullptr;
   args.packed = packed;
   args.n = args.n_end = n_;
   args.offset = offset.data();

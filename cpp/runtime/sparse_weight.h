@@ -30,7 +30,7 @@ class SparseWeight {
 
  private:
   const KernelRow<GemmSparseS8Args>* kernel_ = nullptr;
-  int64_t n_ = 0, k_total_ = 0, block_rows_ = 0;
+  int64_t n_ = 0, taps_ = 1, k_total_ = 0, block_rows_ = 0;
   std::vector<uint32_t> begin_;
   std::vector<uint16_t> inputs_;
   Buffer values_;

@@ -26,6 +26,7 @@ std::optional<SparseWeightF32> SparseWeightF32::of(const Tensor& w, int64_t n, i
   SparseWeightF32 s;
   s.kernel_ = &select_kernel(gemm_sparse_f32_table(), isa);
   s.n_ = n;
+  s.taps_ = taps;
   s.k_total_ = k_total;
   s.block_rows_ = blocks.rows;
   s.begin_.resize(static_cast<size_t>(n / blocks.rows + 1));
@@ -39,12 +40,16 @@ std::optional<SparseWeightF32> SparseWeightF32::of(const Tensor& w, int64_t n, i
 
 void SparseWeightF32::time_beside(const void* packed, const KernelRow<GemmF32Args>& dense) {
   const int64_t many = trial_rows(n_, k_total_);
-  Buffer a(static_cast<size_t>(many * k_total_) * sizeof(float)), out(static_cast<size_t>(many * n_) * sizeof(float));
+  const std::vector<int32_t> offsets = trial_offsets(many, taps_, k_total_ / taps_);
+  Buffer a(static_cast<size_t>((many + taps_) * k_total_) * sizeof(float)),
+      out(static_cast<size_t>(many * n_) * sizeof(float));
   Buffer scratch(static_cast<size_t>(std::max(gemm_f32_scratch_bytes(DType::f32, n_, k_total_), scratch_bytes())));
   GemmF32Args args{};
   args.a = a.data<float>();
-  args.lda = args.k = k_total_;
-  args.taps = 1;
+  args.lda = k_total_;
+  args.k = k_total_ / taps_;
+  args.taps = taps_;
+  args.offsets = taps_ > 1 ? offsets.data() : nullptr;
   args.packed = packed;
   args.packed_type = DType::f32;
   args.n = args.n_end = n_;

@@ -27,7 +27,7 @@ class SparseWeightF32 {
 
  private:
   const KernelRow<GemmSparseF32Args>* kernel_ = nullptr;
-  int64_t n_ = 0, k_total_ = 0, block_rows_ = 0;
+  int64_t n_ = 0, taps_ = 1, k_total_ = 0, block_rows_ = 0;
   std::vector<uint32_t> begin_;
   std::vector<uint16_t> inputs_;
   std::vector<float> values_;

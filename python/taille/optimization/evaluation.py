@@ -100,7 +100,7 @@ class Evaluator:
             raise TimeIsUp
 
     def _metrics(self, native: CompiledModel) -> dict[str, float]:
-        found, _ = self.latency(native, SECONDS)
+        found = self.latency(native, SECONDS)[0]["chosen"]
         found |= {"size_bytes": float(native.size_bytes), "sparsity": native.sparsity}
         if self.contract.max_memory is not None:
             found |= self.memory(native)
@@ -108,22 +108,25 @@ class Evaluator:
             found["accuracy"] = self.quality(native)
         return found
 
-    def latency(self, native: CompiledModel, seconds: float) -> tuple[dict[str, float], dict[str, list[float]]]:
+    def latency(
+        self, native: CompiledModel, seconds: float
+    ) -> tuple[dict[str, dict[str, float]], dict[str, list[float]]]:
         """Milliseconds per call at the contract's percentile and others, in turns with the float32 model.
 
         Returns:
-            The metrics, and the milliseconds of single calls, of the model ("chosen") and of "float32".
+            The metrics, and the milliseconds of single calls; of the model ("chosen") and, once it is there, "float32".
         """
-        runs = [native] if self._baseline is None else [self._baseline, native]
-        times = take_turns([partial(one.predict, self.sample) for one in runs], seconds)
-        own = times[-1]
-        found = {f"latency_ms_p{q}": 1e3 * own.percentile(q) for q in (50, 90, 99)}
-        found["latency_ms"] = 1e3 * own.percentile(self.contract.latency_percentile)
-        found["throughput"] = self.contract.batch_size / own.percentile(50)
-        if len(times) == 2:
-            found["speedup"] = statistics.median(a / b for a, b in zip(times[0].medians, own.medians, strict=True))
-        names = ("float32", "chosen")[-len(times) :]
-        return found, {n: [1e3 * s for s in t.samples] for n, t in zip(names, times, strict=True)}
+        runs = {"chosen": native} if self._baseline is None else {"float32": self._baseline, "chosen": native}
+        times = take_turns([partial(one.predict, self.sample) for one in runs.values()], seconds)
+        found = {}
+        for name, own in zip(runs, times, strict=True):
+            found[name] = {f"latency_ms_p{q}": 1e3 * own.percentile(q) for q in (50, 90, 99)}
+            found[name]["latency_ms"] = 1e3 * own.percentile(self.contract.latency_percentile)
+            found[name]["throughput"] = self.contract.batch_size / own.percentile(50)
+            found[name]["speedup"] = statistics.median(
+                a / b for a, b in zip(times[0].medians, own.medians, strict=True)
+            )
+        return found, {n: [1e3 * s for s in t.samples] for n, t in zip(runs, times, strict=True)}
 
     def memory(self, native: CompiledModel) -> dict[str, float]:
         """Peak bytes in a fresh process; nothing where the system does not tell."""

@@ -1,8 +1,9 @@
 """How long a pruned model will take, before it is made: its layers' times, measured on zeroed weights of their shapes.
 
 A layer's time hangs on how many blocks are left, not on which. So the dense graph's weights are zeroed at random to the
-share in question, and the executor's own profile of that gives each layer's seconds. They are kept per CPU, level,
-thread count and shape, so that another model with such layers, or another search, need not measure them again.
+share in question, and the executor's own profile of both, in turns, gives each layer's time over its dense time. These
+ratios are kept per CPU, level, thread count and shape, so that another model with such layers, or another search, need
+not measure them again.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import logging
 import math
 import os
 import tempfile
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +41,7 @@ def default_table() -> Path:
 
 
 class LatencyTable:
-    """Seconds of layers on this CPU, by a text that says all they hang on; kept in a JSON file."""
+    """Times of pruned layers over their dense times on this CPU, by a text that says all they hang on; a JSON file."""
 
     def __init__(self, path: Path | None = None):
         """Read the file, where there is one; a damaged one is measured anew."""
@@ -48,10 +49,10 @@ class LatencyTable:
 
         self.path = path or default_table()
         self.cpu = f"{_native.cpu_name()} {_native.active_isa()} taille {taille.__version__}"
-        self.seconds: dict[str, float] = {}
+        self.ratios: dict[str, float] = {}
         try:
             stored = json.loads(self.path.read_text()).get(self.cpu, {})
-            self.seconds = {str(k): float(v) for k, v in stored.items()}
+            self.ratios = {str(k): float(v) for k, v in stored.items()}
         except FileNotFoundError:
             pass
         except (ValueError, TypeError, AttributeError, OSError) as error:
@@ -65,7 +66,7 @@ class LatencyTable:
         except (ValueError, OSError):
             stored = {}
         stored = stored if isinstance(stored, dict) else {}
-        stored[self.cpu] = self.seconds
+        stored[self.cpu] = self.ratios
         with tempfile.NamedTemporaryFile("w", dir=self.path.parent, delete=False) as file:
             file.write(json.dumps(stored))
             file.flush()
@@ -96,7 +97,7 @@ class Predictor:
             if node["name"] in layers and node["op"] in ("linear", "conv2d") and len(node["inputs"]) > 1
         }
         self._rows: dict[str, dict[str, Any]] = {}
-        self._dense = self._profile(graph)
+        (self._dense,) = self._profiles([graph])
 
     def share_of(self, pattern: str, share: float) -> float:
         """The pruned form's time over the dense one's.
@@ -108,13 +109,12 @@ class Predictor:
         if pattern not in BLOCKS or share >= 1 or not self._weights:
             return 1.0
         keys = {name: self._key(name, pattern, share) for name in self._weights}
-        if any(key not in self._table.seconds for key in keys.values()):
-            times = self._profile(self.pruned(pattern, share))
-            self._table.seconds |= {key: times[name] for name, key in keys.items()}
+        if any(key not in self._table.ratios for key in keys.values()):
+            dense, pruned = self._profiles([self._graph, self.pruned(pattern, share)])
+            self._table.ratios |= {key: pruned[name] / max(dense[name], 1e-9) for name, key in keys.items()}
             self._table.save()
-        total = sum(self._dense.values())
-        saved = sum(self._dense[name] - self._table.seconds[key] for name, key in keys.items())
-        return (total - saved) / total
+        saved = sum(self._dense[name] * (1 - self._table.ratios[key]) for name, key in keys.items())
+        return 1 - saved / sum(self._dense.values())
 
     def bytes_saved(self, pattern: str, share: float) -> float:
         """Bytes that the artefact has less: of blocks that go, less the indices of those that stay."""
@@ -139,15 +139,19 @@ class Predictor:
             graph.set_constant(value, zeroed(weight, BLOCKS[pattern], share, rng))
         return graph
 
-    def _profile(self, graph: _native.Graph) -> dict[str, float]:
+    def _profiles(self, graphs: Sequence[_native.Graph]) -> list[dict[str, float]]:
+        """The median seconds of each node of each graph; the graphs run in turns."""
         from taille import _native
 
-        model = _native.Model(graph, self._threads)
-        rows = model.profile(self._sample)
-        times = [[float(row["seconds"]) for row in model.profile(self._sample)] for _ in range(ROUNDS)]
-        medians = np.median(np.array(times), axis=0)
-        self._rows = self._rows or {row["name"]: row for row in rows}
-        return {row["name"]: float(t) for row, t in zip(rows, medians, strict=True)}
+        models = [_native.Model(graph, self._threads) for graph in graphs]
+        rows = [model.profile(self._sample) for model in models]
+        self._rows = self._rows or {row["name"]: row for row in rows[0]}
+        runs = [[model.profile(self._sample) for model in models] for _ in range(ROUNDS)]
+        times = [np.median([[float(r["seconds"]) for r in run[i]] for run in runs], axis=0) for i in range(len(models))]
+        return [
+            {row["name"]: float(t) for row, t in zip(own, found, strict=True)}
+            for own, found in zip(rows, times, strict=True)
+        ]
 
     def _key(self, name: str, pattern: str, share: float) -> str:
         row = self._rows[name]
