@@ -37,7 +37,7 @@ BLOCKS = {"block4x4": (4, 4), "block2x4": (2, 4), "block1x4": (1, 4), "block4x16
 def default_table() -> Path:
     """Where the table lies if nobody says: the user's cache."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "taille" / "layer-times.json"
+    return Path(cache) / "taille" / "layer-ratios.json"
 
 
 class LatencyTable:
@@ -99,22 +99,21 @@ class Predictor:
         self._rows: dict[str, dict[str, Any]] = {}
         (self._dense,) = self._profiles([graph])
 
-    def share_of(self, pattern: str, share: float) -> float:
-        """The pruned form's time over the dense one's.
+    def seconds_saved(self, pattern: str, share: float) -> float:
+        """How much faster than the dense form a run of the pruned one is.
 
         Args:
-            pattern: of blocks; of others nothing is known to be saved, and 1 is returned.
+            pattern: of blocks; of others nothing is known to be saved: 0.
             share: of the blocks that remain in each layer.
         """
         if pattern not in BLOCKS or share >= 1 or not self._weights:
-            return 1.0
+            return 0.0
         keys = {name: self._key(name, pattern, share) for name in self._weights}
         if any(key not in self._table.ratios for key in keys.values()):
             dense, pruned = self._profiles([self._graph, self.pruned(pattern, share)])
             self._table.ratios |= {key: pruned[name] / max(dense[name], 1e-9) for name, key in keys.items()}
             self._table.save()
-        saved = sum(self._dense[name] * (1 - self._table.ratios[key]) for name, key in keys.items())
-        return 1 - saved / sum(self._dense.values())
+        return sum(self._dense[name] * (1 - self._table.ratios[key]) for name, key in keys.items())
 
     def bytes_saved(self, pattern: str, share: float) -> float:
         """Bytes that the artefact has less: of blocks that go, less the indices of those that stay."""

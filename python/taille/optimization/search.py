@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 PREDICTION_ERROR = 0.15  # that a prediction may be off by, either way
 SIZE_ERROR = 0.05
+LEAST_SHARE = 0.02  # of the dense time; times of layers and of calls are measured apart, and differ
 GAIN = 0.03  # by which a candidate must be expected to be faster than the best
 
 
@@ -272,7 +273,8 @@ class Search:
             return None
         entry = self._entry(Recipe(recipe.precision).key)
         assert entry is not None
-        return entry.metrics["latency_ms"] * predictor.share_of(recipe.pattern, recipe.share)
+        dense = entry.metrics["latency_ms"]  # with what a call costs beyond its layers, which stays
+        return max(LEAST_SHARE * dense, dense - 1e3 * predictor.seconds_saved(recipe.pattern, recipe.share))
 
 
 def front(entries: Iterable[Entry]) -> list[Entry]:
