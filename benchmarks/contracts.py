@@ -88,6 +88,12 @@ def correlation(model: taille.BaseMLModel, tokenizer: Any, pairs: Any) -> float:
     return float(spearmanr([found[a] @ found[b] for a, b in zip(first, second, strict=True)], scores).statistic)
 
 
+def timed_alone(model: taille.TorchModel) -> taille.TorchModel:
+    """The model with what it is timed on and nothing else: its calibration data may have other lengths."""
+    examples: Any = model.examples if model.by_keyword else tuple(model.examples.values())
+    return taille.TorchModel(model.module, examples, dynamic_shapes=model.dynamic, test_data=model.test_data)
+
+
 def fastest_peer(bench: Bench, names: tuple[str, ...], threads: int) -> tuple[str, Callable[[], object], float]:
     """The name, a call and the milliseconds of the fastest float32 peer."""
     found, missing = find_peers(names)
@@ -108,7 +114,7 @@ def run(name: str, work: Path, threads: int) -> dict[str, Any]:
     torch.set_num_threads(threads)
     subject, model = prepared(name, work)
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(model, 1, None, Path(folder))
+        bench = Bench(timed_alone(model), 1, None, Path(folder))
         peer, call, peer_ms = fastest_peer(bench, target.peers, threads)
         size = sum(t.numel() * t.element_size() for t in model.module.state_dict().values())
         contract = {
