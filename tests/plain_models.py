@@ -1,0 +1,31 @@
+"""Native models whose outputs are known beforehand: made without torch, so they are quick to make."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from taille import CompiledModel, _native
+
+
+def echo(width: int = 3, *, outputs: int = 1, batch: int | str = "batch", metadata: dict[str, Any] | None = None):
+    """A model that gives back its input, (batch, width), as each of its outputs."""
+    g = _native.Graph()
+    x = g.add_input("x", "float32", [batch, width])
+    for i in range(outputs):
+        w = g.add_constant(f"w{i}", np.eye(width, dtype=np.float32))
+        g.add_output(f"y{i}", g.add_node("linear", [x, w], {}, f"echo{i}"))
+    g.output_structure = "single" if outputs == 1 else "tuple"
+    return CompiledModel(_native.optimize(g)[0], metadata or {"name": "echo"}, threads=1)
+
+
+def wide(inputs: int, width: int, *, threads: int = 1):
+    """A model of two linear layers with 4 * width * (inputs + 1) bytes of seeded weights."""
+    rng = np.random.default_rng(0)
+    g = _native.Graph()
+    x = g.add_input("x", "float32", ["batch", inputs])
+    w = g.add_constant("w", rng.standard_normal((width, inputs), np.float32))
+    y = g.add_node("linear", [x, w], {}, "wide")
+    g.add_output("y", g.add_node("linear", [y, g.add_constant("v", np.ones((1, width), np.float32))], {}, "sum"))
+    return CompiledModel(_native.optimize(g)[0], {"name": "wide"}, threads=threads)
