@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from taille.quantization import quantize_model
     from taille.quantized import QuantizedModel
     from taille.torch_model import TorchModel
+    from taille.validation import test_optimization, test_resource_usage
 
 __version__ = "0.1.0"
 
@@ -41,6 +42,8 @@ __all__ = [
     "load",
     "prune_model",
     "quantize_model",
+    "test_optimization",
+    "test_resource_usage",
 ]
 
 _MODULES = {
@@ -61,6 +64,8 @@ _MODULES = {
     "load": "compiled",
     "prune_model": "pruning",
     "quantize_model": "quantization",
+    "test_optimization": "validation",
+    "test_resource_usage": "validation",
 }
 
 
