@@ -63,6 +63,12 @@ def test_accuracy_may_fall_by_so_much(was: float, drop: float, passed: bool) -> 
     assert bool(verdict(echo(), {"accuracy": was}, max_accuracy_drop=drop)) is passed
 
 
+def test_a_drop_of_exactly_what_is_allowed_passes() -> None:
+    targets = np.concatenate([X[:2].argmax(1), (X[2:].argmax(1) + 1) % 3])  # 2 of 20 are right
+    assert 0.4 - 0.3 > 0.1  # in floating point
+    assert verdict(echo(), {"accuracy": 0.4}, max_accuracy_drop=0.3, test_data={"inputs": X, "targets": targets})
+
+
 def test_an_error_may_rise_by_so_much() -> None:
     data = {"inputs": X, "targets": X + F32(0.5), "metric": "rmse"}
     assert verdict(echo(), {"accuracy": -0.495}, test_data=data)
@@ -114,6 +120,7 @@ def latency(*medians: float) -> Latency:
         ([latency(1.0, 2.0, 3.0), latency(0.9, 1.8, 2.7)], 0.001, 0.0, True),  # in turns the number does not count
         ([latency(1.0, 2.0, 3.0), latency(1.1, 2.2, 3.3)], 1e9, 0.0, False),
         ([latency(1.0, 2.0, 3.0), latency(1.1, 2.2, 3.3)], 1e9, 0.11, True),
+        ([latency(1.0, 1.0, 1.0), latency(0.9, 1.05, 1.2)], 1e9, 0.0, True),  # the ratios' 10th percentile is 0.93
     ],
 )
 def test_a_latency_is_compared_beyond_its_noise(
