@@ -146,6 +146,7 @@ def test_the_baseline_itself_takes_turns() -> None:
     assert found, str(found)
     assert "in the same turns" in found.reasons[0]
     assert found.metrics["latency_ratio"] > 0
+    assert "latency_ratio" in verdict(echo(), {"accuracy": 0.9}, baseline=echo()).metrics
 
 
 @pytest.mark.skipif(not HAS_PROC, reason="no /proc to read memory from")
@@ -210,6 +211,8 @@ def test_wrong_limits(limits: Any, error: type[Exception], part: str) -> None:
         ({"accuracy": 0.9}, {"test_data": {"targets": Y}}, ValueError, "targets but no inputs"),
         ({"accuracy": 0.9, "batch_size": 8}, {}, ValueError, "measured at 8"),
         ({"accuracy": 0.9}, {"max_accuracy_drop": -1}, ValueError, "max_accuracy_drop is -1"),
+        ({"accuracy": 0.9}, {"threads": 0}, ValueError, "threads is 0"),
+        ({"accuracy": 0.9}, {"baseline": 3}, TypeError, "not int"),
         ({"accuracy": 0.9}, {"test_data": [X]}, TypeError, "test_data is list"),
     ],
 )
