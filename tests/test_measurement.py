@@ -14,7 +14,7 @@ import pytest
 import taille
 from plain_models import echo, wide
 from support import output_of
-from taille.measurement import measure_performance, turns
+from taille.measurement import measure_performance, resident, turns
 from taille.measurement.memory import CHILD, peak_memory
 from taille.measurement.performance import native_model
 from taille.measurement.request import read_samples
@@ -30,7 +30,7 @@ HAS_PROC = Path("/proc/self/clear_refs").exists()
 @pytest.fixture(autouse=True)
 def short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test here asserts a time, so none needs to wait for a quiet machine."""
-    monkeypatch.setattr(turns, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(turns, "settle", lambda: None)
     monkeypatch.setattr(turns, "TURN_SECONDS", 0.001)
 
 
@@ -116,6 +116,8 @@ def test_threads_are_those_asked_for() -> None:
     assert native_model(model, None) is model
     found = quick(model, {"inputs": X}, threads=2, baseline=model)
     assert (found["threads"], found["baseline_threads"], model.threads) == (2, 2, 1)
+    found = quick(model, {"inputs": X}, baseline=native_model(model, 2))  # the same conditions for both
+    assert (found["threads"], found["baseline_threads"]) == (1, 1)
 
 
 def test_fewer_samples_than_a_batch_repeat_for_times_alone() -> None:
@@ -233,7 +235,7 @@ class Clock:
         return 0.0
 
     def sleep(self, seconds: float) -> None:
-        self.now += max(seconds, 0.1)  # so that no wait is for ever
+        pass
 
 
 def test_times_are_what_the_clock_says(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -280,6 +282,31 @@ def test_peak_memory_is_that_of_the_model() -> None:
     narrow = peak_memory(wide(4096, 16), {"x": inputs})
     assert narrow is not None
     assert narrow < inputs.nbytes / 2
+
+
+@pytest.mark.parametrize(
+    ("may_reset", "readings", "peak"),  # readings of (now, most): before, then after each run
+    [
+        (True, [(100, 120), (150, 180), (150, 180)], 80),  # at its height while it loads
+        (True, [(100, 120), (110, 115), (112, 115)], 15),  # below the start-up's peak, which is forgotten
+        (False, [(100, 120), (150, 180), (150, 180)], 80),
+        (False, [(100, 120), (110, 120), (112, 120)], 12),  # the peak is the start-up's, so what stays counts
+    ],
+)
+def test_the_peak_is_told_from_that_of_the_start_up(
+    may_reset: bool,
+    readings: list[tuple[int, int]],
+    peak: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    np.savez(tmp_path / "x.npz", x=X)
+    echo().save(tmp_path / "m.safetensors")
+    monkeypatch.setattr(resident, "CLEAR", tmp_path / "clear" if may_reset else tmp_path / "none" / "clear")
+    monkeypatch.setattr(resident, "resident", iter(readings).__next__)
+    resident.main(str(tmp_path / "m.safetensors"), str(tmp_path / "x.npz"), "1")
+    assert json.loads(capsys.readouterr().out) == {"peak_bytes": peak}
 
 
 @pytest.mark.skipif(not HAS_PROC, reason="no /proc to read memory from")

@@ -30,7 +30,7 @@ HAS_PROC = Path("/proc/self/clear_refs").exists()
 @pytest.fixture(autouse=True)
 def short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test here asserts a time, so none needs to wait for a quiet machine."""
-    monkeypatch.setattr(turns, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(turns, "settle", lambda: None)
     monkeypatch.setattr(turns, "TURN_SECONDS", 0.001)
 
 
@@ -61,6 +61,12 @@ def test_a_bool_unless_reasons_are_asked_for() -> None:
 )
 def test_accuracy_may_fall_by_so_much(was: float, drop: float, passed: bool) -> None:
     assert bool(verdict(echo(), {"accuracy": was}, max_accuracy_drop=drop)) is passed
+
+
+def test_a_drop_of_exactly_what_is_allowed_passes() -> None:
+    targets = np.concatenate([X[:2].argmax(1), (X[2:].argmax(1) + 1) % 3])  # 2 of 20 are right
+    assert 0.4 - 0.3 > 0.1  # in floating point
+    assert verdict(echo(), {"accuracy": 0.4}, max_accuracy_drop=0.3, test_data={"inputs": X, "targets": targets})
 
 
 def test_an_error_may_rise_by_so_much() -> None:
@@ -114,6 +120,7 @@ def latency(*medians: float) -> Latency:
         ([latency(1.0, 2.0, 3.0), latency(0.9, 1.8, 2.7)], 0.001, 0.0, True),  # in turns the number does not count
         ([latency(1.0, 2.0, 3.0), latency(1.1, 2.2, 3.3)], 1e9, 0.0, False),
         ([latency(1.0, 2.0, 3.0), latency(1.1, 2.2, 3.3)], 1e9, 0.11, True),
+        ([latency(1.0, 1.0, 1.0), latency(0.9, 1.05, 1.2)], 1e9, 0.0, True),  # the ratios' 10th percentile is 0.93
     ],
 )
 def test_a_latency_is_compared_beyond_its_noise(
@@ -139,6 +146,7 @@ def test_the_baseline_itself_takes_turns() -> None:
     assert found, str(found)
     assert "in the same turns" in found.reasons[0]
     assert found.metrics["latency_ratio"] > 0
+    assert "latency_ratio" in verdict(echo(), {"accuracy": 0.9}, baseline=echo()).metrics
 
 
 @pytest.mark.skipif(not HAS_PROC, reason="no /proc to read memory from")
@@ -203,6 +211,8 @@ def test_wrong_limits(limits: Any, error: type[Exception], part: str) -> None:
         ({"accuracy": 0.9}, {"test_data": {"targets": Y}}, ValueError, "targets but no inputs"),
         ({"accuracy": 0.9, "batch_size": 8}, {}, ValueError, "measured at 8"),
         ({"accuracy": 0.9}, {"max_accuracy_drop": -1}, ValueError, "max_accuracy_drop is -1"),
+        ({"accuracy": 0.9}, {"threads": 0}, ValueError, "threads is 0"),
+        ({"accuracy": 0.9}, {"baseline": 3}, TypeError, "not int"),
         ({"accuracy": 0.9}, {"test_data": [X]}, TypeError, "test_data is list"),
     ],
 )

@@ -19,6 +19,7 @@ __all__ = [
     "RECIPE_BYTES",
     "Findings",
     "Verdict",
+    "check_accuracy",
     "check_memory",
     "check_size",
     "check_times",
@@ -68,6 +69,13 @@ class Findings:
     def verdict(self, explain: bool) -> bool | Verdict:
         """The answer, with reasons where asked."""
         return Verdict(self.passed, tuple(self.reasons), self.metrics) if explain else self.passed
+
+
+def check_accuracy(found: Findings, now: float, before: float, drop: float) -> None:
+    """Compare the quality, of which higher is better."""
+    found.metrics["accuracy"] = now
+    text = f"accuracy {now:.6g}, was {before:.6g}, may fall by {drop:g}"
+    found.add(now >= before - drop - 1e-12, text)  # 0.4 - 0.3 is above 0.1 in floating point
 
 
 def check_size(found: Findings, native: CompiledModel, most: float, beyond: int, word: str) -> None:

@@ -82,8 +82,20 @@ def measure_performance(
     if baseline is not None:
         models = {"baseline_": check_model(baseline, "taille.measurement.measure_performance"), "": model}
         check_like(model, baseline)
-    own = native_model(model, threads)
-    native = {prefix: own if one is model else native_model(one, own.threads) for prefix, one in models.items()}
+    return measure_all(models, request, threads, percentiles, seconds, memory)
+
+
+def measure_all(
+    models: Mapping[str, BaseMLModel],
+    request: Request,
+    threads: int | None,
+    percentiles: Sequence[float],
+    seconds: float,
+    memory: bool,
+) -> dict[str, float]:
+    """Measure the model, "" of `models`, and its baseline, if there is one; quality first, as that may be refused."""
+    own = native_model(models[""], threads)
+    native = {p: own if p == "" else native_model(one, own.threads) for p, one in models.items()}
     found = {p: measure_quality(one, request, taken_keys(percentiles)) for p, one in native.items()}
     if request.targets is None:
         log.info("test_data has no targets: quality is not measured")
@@ -96,7 +108,7 @@ def measure_performance(
         peak = peak_memory(one, batch) if memory else None
         if peak is not None:
             found[prefix]["peak_memory_bytes"] = float(peak)
-    if baseline is None:
+    if "baseline_" not in found:
         return found[""]
     return beside(found[""], found["baseline_"], latencies[""], latencies["baseline_"])
 
