@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 import taille
-from optimize_case import HELD_OUT, LABELS, case
+from optimize_case import HELD_OUT, LABELS, TRAIN, TRAIN_LABELS, case
 from taille.optimization import ModelOptimizer, evaluation
 from taille.optimization.contract import Contract
 from taille.optimization.journal import Entry, Journal
@@ -41,7 +41,7 @@ def test_keeps_the_contract_and_shows_the_evidence(tmp_path: Path) -> None:
     contract = {"max_size": BOUND, "max_accuracy_drop": 0.02, "threads": 1}
     native, metrics = ModelOptimizer().optimize_model(model, contract, journal=tmp_path / "j")
     path = tmp_path / "m.safetensors"
-    assert native.save(path) > 0
+    assert native.save(path) == metrics["size_bytes"]  # with all its evidence
     loaded = taille.load(path)
     quality = float((np.asarray(loaded.predict(HELD_OUT)).argmax(1) == LABELS).mean())
     assert quality == metrics["accuracy"] >= metrics["baseline_accuracy"] - 0.02
@@ -107,7 +107,7 @@ from pathlib import Path
 from optimize_case import case
 from taille.optimization import ModelOptimizer, evaluation
 evaluation.SECONDS = evaluation.FINAL_SECONDS = 0.02
-contract = {"max_size": 30_000, "max_accuracy_drop": 0.05, "threads": 1}
+contract = {"max_size": 35_000, "max_accuracy_drop": 0.05, "threads": 1}
 native, metrics = ModelOptimizer().optimize_model(case(), contract, journal=Path(sys.argv[1]))
 print(native.metadata["search"]["chosen"], metrics["size_bytes"], metrics["accuracy"], metrics["baseline_accuracy"])
 """
@@ -130,7 +130,7 @@ def test_killed_at_any_moment_it_goes_on(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=where, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     *_, size, accuracy, baseline = done.stdout.split()
-    assert float(size) <= 30_000
+    assert float(size) <= 35_000
     assert float(accuracy) >= float(baseline) - 0.05
     assert lines(journal) >= seen > 0
 
@@ -168,7 +168,7 @@ def test_an_artefact_that_is_gone_is_made_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "error", "message"),
     [
-        ({"max_latency": 5}, ValueError, r"constraints\['max_latency'\] is unknown; did you mean 'max_latency_ms'"),
+        ({"max_latency": 5}, ValueError, r"constraints\['max_latency'\] is unknown; did you mean max_latency_ms"),
         ({}, ValueError, "bounds nothing"),
         ({"threads": 2}, ValueError, "bounds nothing"),
         (5, TypeError, "constraints is int"),
@@ -230,6 +230,48 @@ def test_settings_have_an_effect(tmp_path: Path) -> None:
     assert keys == ["dense float32", "dense float16"]
     with pytest.raises(ValueError, match="presicion"):
         ModelOptimizer({"quantization": {"presicion": "int8"}})
+
+
+def labelled() -> taille.TorchModel:
+    model = case()
+    x, y = torch.from_numpy(TRAIN), torch.from_numpy(TRAIN_LABELS)
+    model.train_data = list(zip(x.split(64), y.split(64), strict=True))
+    model.loss_fn = nn.functional.cross_entropy
+    return model
+
+
+def test_students_where_nothing_else_does_and_by_the_settings(tmp_path: Path) -> None:
+    settings = {"distillation": {"temperature": 2.5, "alpha": 0.3}}
+    contract = {"max_size": 60_000, "max_accuracy_drop": 0.1, "techniques": ["quantization", "distillation"]}
+    native, _ = ModelOptimizer(settings).optimize_model(labelled(), {**contract, "threads": 1}, journal=tmp_path)
+    assert native.metadata["search"]["chosen"].startswith("student 0.5")
+    (step,) = [s for s in native.metadata["recipe"] if s["step"] == "distill"]
+    assert (step["temperature"], step["alpha"], step["width"]) == (2.5, 0.3, 0.5)
+
+
+def test_mixed_gets_what_the_contract_allows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def noted(model: Any, precision: str, **options: Any) -> Any:
+        asked.append((precision, options["calibration_samples"], options["max_accuracy_drop"]))
+        return quantize_model(model, precision, **options)
+
+    quantize_model = taille.quantize_model
+    monkeypatch.setattr("taille.quantization.quantize_model", noted)
+    contract = {"max_accuracy_drop": 0.25, "techniques": ["quantization"], "threads": 1}
+    settings = {"quantization": {"precision": "mixed", "calibration_samples": 64}}
+    ModelOptimizer(settings).optimize_model(case(), contract, journal=tmp_path)
+    assert asked == [("float16", 64, None), ("mixed", 64, pytest.approx(0.25))]
+
+
+def test_evidence_that_does_not_fit_is_left_out(tmp_path: Path) -> None:
+    contract = {"max_size": BOUND, "techniques": ["quantization"], "threads": 1}
+    full, metrics = ModelOptimizer().optimize_model(case(), contract, journal=tmp_path / "a")
+    tight = {**contract, "max_size": int(metrics["size_bytes"]) - 500}
+    native, less = ModelOptimizer().optimize_model(case(), tight, journal=tmp_path / "b")
+    assert full.metadata["search"]["layers"]
+    assert native.metadata["search"]["layers"] == []
+    assert native.save(tmp_path / "m") == less["size_bytes"] <= tight["max_size"]
 
 
 def test_time_that_is_up_ends_the_search_with_the_best_so_far(tmp_path: Path) -> None:

@@ -15,10 +15,10 @@ from torch import nn
 
 import taille
 from channel_nets import NETS, Encoder, SelfAttention, model_of
+from taille import files
 from taille.pruning import shape_manifest
 from taille.pruning.channels import prune_channels
 from taille.pruning.shape_manifest import load_pruned, save_pruned
-from taille.training import files
 
 
 @pytest.mark.parametrize("name", ["bottleneck", "flatten", "encoder", "packed"])

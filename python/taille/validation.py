@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar, overload
 
 from taille.compiled import CompiledModel, thread_count
 from taille.config import parse_size
+from taille.hints import did_you_mean
 from taille.measurement.inputs import ancestry, own_inputs
 from taille.measurement.performance import native_model, time_batch
 from taille.measurement.quality import as_number, measure_quality
@@ -258,9 +259,7 @@ def read_limits(limits: Any) -> dict[str, float]:
         raise TypeError(f"limits is {type(limits).__name__}; wanted a dict of {', '.join(LIMITS)}")
     for key in limits:
         if key not in LIMITS:
-            near = difflib.get_close_matches(str(key), LIMITS, n=1)
-            hint = f"did you mean {near[0]}? " if near else ""
-            raise ValueError(f"unknown limit {key!r}; {hint}there are {', '.join(LIMITS)}")
+            raise ValueError(f"unknown limit {key!r}; {did_you_mean(key, LIMITS)}there are {', '.join(LIMITS)}")
     found: dict[str, float] = {k: parse_size(limits[k], k) for k in ("max_memory", "max_size") if k in limits}
     if "max_latency_ms" in limits:
         found["max_latency_ms"] = finite("max_latency_ms", limits["max_latency_ms"], least=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,7 +65,13 @@ def read_data(text: str) -> Labelled:
 
 def read_npz(path: Path) -> tuple[Array, Array]:
     """The arrays "inputs" and "targets"; no pickled objects are read."""
-    with np.load(path, allow_pickle=False) as arrays:
+    try:
+        arrays = np.load(path, allow_pickle=False)
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"--data {path} is damaged: {error}") from None
+    if not isinstance(arrays, np.lib.npyio.NpzFile):
+        raise ValueError(f"--data {path} holds one array; wanted an .npz file with inputs and targets")
+    with arrays:
         missing = [name for name in ("inputs", "targets") if name not in arrays]
         if missing:
             raise ValueError(f"--data {path} lacks {', '.join(missing)}; it has {', '.join(arrays) or 'nothing'}")
@@ -73,7 +80,10 @@ def read_npz(path: Path) -> tuple[Array, Array]:
 
 def read_images(folder: Path) -> tuple[Array, Array]:
     """Images of one size, and the number of their class."""
-    from PIL import Image
+    try:
+        from PIL import Image
+    except ImportError:
+        raise ImportError("a folder of images as --data needs Pillow: pip install pillow") from None
 
     classes = sorted(p for p in folder.iterdir() if p.is_dir())
     files = [(f, i) for i, c in enumerate(classes) for f in sorted(c.iterdir()) if f.suffix.lower() in IMAGES]

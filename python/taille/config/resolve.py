@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import sys
 from collections.abc import Iterable, Mapping
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from taille.config.sections import Config, InferenceConfig, PerformanceConfig, ResourceConfig, Section, checks
+from taille.hints import did_you_mean
 
 __all__ = ["INFERENCE_CONFIG", "PERFORMANCE_CONFIG", "RESOURCE_CONFIG", "resolve"]
 
@@ -149,6 +149,4 @@ def check_name(what: str, name: str, known: Iterable[str], where: str) -> None:
     """Raise a ValueError, with the nearest name there is, unless the section or setting exists."""
     known = list(known)
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise ValueError(f"unknown {what} {name} in {where}; {hint}there are {', '.join(known)}")
+        raise ValueError(f"unknown {what} {name} in {where}; {did_you_mean(name, known)}there are {', '.join(known)}")

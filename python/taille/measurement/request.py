@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
@@ -12,6 +11,7 @@ import numpy as np
 
 from taille.arrays import Array, as_array, check_arrays, is_tensor, name_inputs
 from taille.batches import Arrays
+from taille.hints import did_you_mean
 from taille.measurement.metrics import METRICS
 from taille.models import TensorSpec
 
@@ -79,9 +79,7 @@ def read_request(test_data: Any, spec: Sequence[TensorSpec]) -> Request:
         raise TypeError(f"test_data is {type(test_data).__name__}; wanted a dict of {', '.join(KEYS)}")
     for key in test_data:
         if key not in KEYS:
-            near = difflib.get_close_matches(str(key), KEYS, n=1)
-            hint = f"did you mean {near[0]}? " if near else ""
-            raise ValueError(f"unknown key {key!r} in test_data; {hint}there are {', '.join(KEYS)}")
+            raise ValueError(f"unknown key {key!r} in test_data; {did_you_mean(key, KEYS)}there are {', '.join(KEYS)}")
     metric = test_data.get("metric", "accuracy")
     if not callable(metric) and metric not in METRICS:
         raise ValueError(f"test_data['metric'] is {metric!r}; wanted one of {', '.join(METRICS)}, or a callable")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from taille.config import parse_size
+from taille.hints import did_you_mean
 
 __all__ = ["TECHNIQUES", "Contract", "Shortfall"]
 
@@ -77,9 +77,9 @@ class Contract:
         known = [f.name for f in fields(cls)]
         for key in constraints:
             if key not in known:
-                near = difflib.get_close_matches(str(key), known, 1)
-                hint = f"; did you mean '{near[0]}'?" if near else f"; known are {', '.join(known)}"
-                raise ValueError(f"constraints['{key}'] is unknown{hint}")
+                raise ValueError(
+                    f"constraints['{key}'] is unknown; {did_you_mean(key, known)}there are {', '.join(known)}"
+                )
         given = {k: v for k, v in constraints.items() if v is not None}
         for key in ("max_size", "max_memory"):
             if key in given:

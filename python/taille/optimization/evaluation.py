@@ -79,7 +79,9 @@ class Evaluator:
         began = time.monotonic()
         entry = Entry(recipe.key, recipe.record(), predicted_ms=predicted_ms)
         try:
-            made = carry_out(recipe, self.model, self.config, self._made, self.journal.folder, self._seed, self._tick)
+            made = carry_out(
+                recipe, self.model, self.config, self._made, self.journal.folder, self._seed, self._drop(), self._tick
+            )
             native = with_sqnr(compile_model(made, threads=self.contract.threads), made)
             entry.metrics = self._metrics(native)
             entry.file = self.journal.save(recipe.key, native)
@@ -93,6 +95,13 @@ class Evaluator:
         entry.seconds = time.monotonic() - began
         self.journal.add(entry)
         return entry
+
+    def _drop(self) -> float | None:
+        """How far quality may fall; None where nothing is said of it."""
+        before = self.journal.entries.get(Recipe("float32").key)
+        quality = before.metrics.get("accuracy") if before else None
+        least = self.contract.least_accuracy(quality)
+        return None if least is None or quality is None else max(0.0, quality - least)
 
     def _tick(self, stage: str, done: int, total: int) -> None:
         self._progress(stage, done, total)

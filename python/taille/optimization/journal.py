@@ -89,8 +89,12 @@ class Journal:
         elif head.get("fingerprint") != mark:
             raise ValueError(f"journal is {folder}, which holds the search of another model, contract or seed; "
                              "wanted that of this one, or an empty folder")  # fmt: skip
-        for line in rest:
-            entry = Entry(**line)
+        for number, line in enumerate(rest, 2):
+            try:
+                entry = Entry(**line)
+            except TypeError as error:
+                raise ValueError(f"{self._file}: line {number} is no candidate ({error}); remove the folder to begin "
+                                 "anew") from None  # fmt: skip
             if not entry.file or (folder / entry.file).exists():
                 self.entries[entry.key] = entry
         if self.entries:
@@ -110,6 +114,8 @@ class Journal:
                 found = json.loads(line)
             except ValueError:
                 raise ValueError(f"{self._file}: line {number} is not JSON; remove the folder to begin anew") from None
+            if not isinstance(found, dict):
+                raise ValueError(f"{self._file}: line {number} is no JSON object; remove the folder to begin anew")
             yield found
 
     def _append(self, line: Mapping[str, Any]) -> None:

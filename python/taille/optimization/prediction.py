@@ -12,7 +12,6 @@ import json
 import logging
 import math
 import os
-import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,7 @@ import numpy as np
 
 import taille
 from taille.arrays import Array
+from taille.files import write_atomically
 
 if TYPE_CHECKING:
     from taille import _native
@@ -67,11 +67,7 @@ class LatencyTable:
             stored = {}
         stored = stored if isinstance(stored, dict) else {}
         stored[self.cpu] = self.ratios
-        with tempfile.NamedTemporaryFile("w", dir=self.path.parent, delete=False) as file:
-            file.write(json.dumps(stored))
-            file.flush()
-            os.fsync(file.fileno())
-        Path(file.name).replace(self.path)
+        write_atomically(self.path, json.dumps(stored).encode())
 
 
 class Predictor:

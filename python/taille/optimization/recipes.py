@@ -105,7 +105,7 @@ def levels_for(model: TorchModel, techniques: Sequence[str]) -> tuple[Level, ...
 
 def carry_out(
     recipe: Recipe, model: TorchModel, config: PerformanceConfig, made: dict[str, TorchModel], folder: Path,
-    seed: int, progress: Progress,
+    seed: int, drop: float | None, progress: Progress,
 ) -> BaseMLModel:  # fmt: skip
     """The model that the recipe gives.
 
@@ -116,6 +116,7 @@ def carry_out(
         made: models made before, by `Recipe.made_key`; only the newest is kept.
         folder: for the checkpoints of training, so that an interrupt loses little.
         seed: of training.
+        drop: of quality that "mixed" may cost; None: as much as it may by default.
         progress: told the stage, how much is done and of how much.
     """
     from taille.quantization import quantize_model
@@ -132,8 +133,9 @@ def carry_out(
     if recipe.precision == "float32":
         return base
     return quantize_model(
-        base, recipe.precision, calibration_samples=config.quantization.calibration_samples, progress=progress
-    )
+        base, recipe.precision, calibration_samples=config.quantization.calibration_samples,
+        max_accuracy_drop=drop if recipe.precision == "mixed" else None, progress=progress,
+    )  # fmt: skip
 
 
 def pruned(

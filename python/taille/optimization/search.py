@@ -102,6 +102,9 @@ class Search:
         if nearest is not None:
             lines.append(f"the nearest is '{nearest.key}': " + "; ".join(map(str, self._shortfalls(nearest))))
             lines.append(self._would_do(nearest))
+        failed = [e for e in self.state.entries if e.error]
+        if failed:
+            lines.append(f"{len(failed)} candidates could not be made; '{failed[0].key}': {failed[0].error}")
         return ConstraintError(". ".join(lines), front=[vars(e) for e in front(judged)],
                                nearest=vars(nearest) if nearest else None)  # fmt: skip
 
@@ -183,6 +186,9 @@ class Search:
         if able:
             fastest = min(fastest, self._predicted_ms(sparse) or math.inf)
             smallest = min(smallest, self._predicted_size(sparse) or smallest)
+        if "distillation" in self.contract.techniques and self.model.train_data is not None:
+            narrowest = min(WIDTHS) ** 2  # of the weights and products of layers between narrow ones
+            fastest, smallest = narrowest * fastest, narrowest * smallest
         limit, size = self.contract.max_latency_ms, self.contract.max_size
         if limit is not None and limit < (1 - PREDICTION_ERROR) * fastest:
             raise self.failure(

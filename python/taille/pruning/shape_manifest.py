@@ -23,11 +23,11 @@ from safetensors.torch import save
 from torch import nn
 
 from taille.errors import ArtefactError
+from taille.files import write_atomically
 from taille.models import BaseMLModel, check_model
 from taille.pruning.channel_surgery import Attributes, replace_tensors, sizes_of_layer
 from taille.pruning.channel_walk import canonical_names
 from taille.torch_model import TorchModel
-from taille.training.files import write_atomically
 
 __all__ = ["load_pruned", "save_pruned"]
 

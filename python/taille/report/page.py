@@ -5,13 +5,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import logging
-import os
-import secrets
 from importlib import resources
 from pathlib import Path
 
 import taille
 from taille.compiled import CompiledModel, load
+from taille.files import write_atomically
 from taille.report import sections
 from taille.report.findings import read
 from taille.report.markup import Markup, element
@@ -48,7 +47,7 @@ def write_report(source: CompiledModel | str | Path, output: str | Path) -> int:
         except ValueError as error:
             raise ValueError(f"{source}: {error}") from None
     data = text.encode("utf-8", "replace")  # JSON can hold halves of surrogate pairs, which are no characters
-    write_at_once(Path(output), data)
+    write_atomically(Path(output), data)
     log.info("saved %s (%d bytes)", output, len(data))
     return len(data)
 
@@ -94,17 +93,3 @@ def asset(name: str) -> Markup:
 def source_hash(text: str) -> str:
     """What a Content-Security-Policy calls a script or style by."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-
-
-def write_at_once(path: Path, data: bytes) -> None:
-    """Write beside, sync, rename: readers see the old file or the new one."""
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        with beside.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from taille.training.files import write_atomically
+from taille.files import write_atomically
 
 __all__ = ["CheckpointFile", "Parts", "checksum"]
 
