@@ -223,7 +223,7 @@ class MiniLM(Subject):
         return float(np.mean([found[s] @ self.exact[s] for s in self.documentation]))
 
     def steps(self, longer: bool) -> int:
-        return 900 if longer else 120
+        return 1600 if longer else 120
 
     def recovery(self, longer: bool) -> dict[str, Any]:
         samples = 512 if longer else 256
