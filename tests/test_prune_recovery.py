@@ -417,3 +417,34 @@ def test_training_that_explodes_says_so() -> None:
     frozen.module.requires_grad_(False)
     with pytest.raises(ValueError, match="no parameter of the module requires a gradient"):
         prune(frozen, recovery="distillation")
+
+
+def test_training_starts_from_an_earlier_result_with_nothing_refitted_again() -> None:
+    inputs = samples(256, 3).split(32)
+    dense = network(train_data=inputs)
+    options = {"pattern": "block4x4", "ignore": ["down"]}
+    refit = taille.prune_model(dense, 0.5, "structured", recovery="reconstruction", **options)
+    stages: list[str] = []
+    trained = taille.prune_model(
+        dense, 0.5, "structured", recovery="distillation", steps=20, start=refit,
+        progress=lambda stage, _done, _total: stages.append(stage), **options,
+    )  # fmt: skip
+    whole = taille.prune_model(dense, 0.5, "structured", recovery="distillation", steps=20, **options)
+    assert set(stages) == {"training"}
+    for name, value in whole.module.state_dict().items():
+        assert torch.equal(trained.module.state_dict()[name], value), name
+    assert trained.report.to_json() == whole.report.to_json()
+    assert trained.metadata["recipe"] == whole.metadata["recipe"]
+
+
+def test_a_start_that_does_not_fit_is_refused() -> None:
+    dense = network(train_data=samples(64, 3).split(32))
+    start = taille.prune_model(dense, 0.5, "structured", recovery="none")
+    with pytest.raises(ValueError, match=r"target_size is 0\.25, and start was pruned with 0\.5"):
+        taille.prune_model(dense, 0.25, "structured", recovery="distillation", steps=1, start=start)
+    with pytest.raises(ValueError, match="permute is True with start"):
+        taille.prune_model(dense, 0.5, "structured", recovery="distillation", permute=True, start=start)
+    with pytest.raises(ValueError, match="no pruned form of this model"):
+        taille.prune_model(start, 0.5, "structured", recovery="distillation", steps=1, start=start)
+    with pytest.raises(TypeError, match="start is TorchModel; wanted what an earlier prune_model gave"):
+        taille.prune_model(dense, 0.5, "structured", recovery="distillation", steps=1, start=dense)  # type: ignore[arg-type]

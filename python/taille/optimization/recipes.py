@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +16,21 @@ if TYPE_CHECKING:
 
 __all__ = ["PATTERNS", "WIDTHS", "Level", "Recipe", "carry_out", "levels_for", "methods_for", "shares_from"]
 
-SHARES = (0.5, 0.35, 0.25, 0.15, 0.1)  # of the weights that remain, in the order in which they are tried
+SHARES = (
+    0.5,
+    0.45,
+    0.4,
+    0.35,
+    0.3,
+    0.25,
+    0.2,
+    0.15,
+    0.1,
+)  # of the weights that remain, in the order in which they are tried
 SMALL = 2_000_000  # parameters up to which probing every layer takes seconds
 WIDTHS = (0.5, 0.25)  # of students
 STUDENT_EPOCHS = 30
+REFITTED = "reconstruction"
 PATTERNS = ("block4x4", "block1x4")  # fastest kernels first; finer blocks lose less
 
 
@@ -78,6 +89,11 @@ class Recipe:
         """The same of the model before it is quantised; "" where that is the dense one."""
         return self.key.rsplit(" ", 1)[0] if self.pattern or self.width < 1 else ""
 
+    @property
+    def refitted(self) -> bool:
+        """Whether the weights that remain are refitted and no more."""
+        return self.made_key.endswith(REFITTED)
+
     def record(self) -> dict[str, Any]:
         """The fields: JSON-compatible."""
         return asdict(self)
@@ -113,7 +129,8 @@ def carry_out(
         recipe: what to do.
         model: the dense one.
         config: the schedule of pruning, the samples of calibration.
-        made: models made before, by `Recipe.made_key`; only the newest is kept.
+        made: models made before, by `Recipe.made_key`; the newest is kept, and the newest that was only refitted, from
+            which training begins.
         folder: for the checkpoints of training, so that an interrupt loses little.
         seed: of training.
         drop: of quality that "mixed" may cost; None: as much as it may by default.
@@ -125,9 +142,13 @@ def carry_out(
     if recipe.made_key:
         if recipe.made_key not in made:
             checkpoint = folder / (recipe.made_key.replace(" ", "-") + ".part")
-            make = distilled if recipe.width < 1 else pruned
-            found = make(recipe, model, config, checkpoint, seed, progress)
-            made.clear()
+            if recipe.width < 1:
+                found: TorchModel = distilled(recipe, model, config, checkpoint, seed, progress)
+            else:
+                refitted = made.get(replace(recipe, recovery=REFITTED, steps=0).made_key)
+                found = pruned(recipe, model, config, checkpoint, seed, progress, refitted)
+            for key in [k for k in made if recipe.refitted or not k.endswith(REFITTED)]:
+                del made[key]
             made[recipe.made_key] = found
         base = made[recipe.made_key]
     if recipe.precision == "float32":
@@ -139,15 +160,17 @@ def carry_out(
 
 
 def pruned(
-    recipe: Recipe, model: TorchModel, config: PerformanceConfig, checkpoint: Path, seed: int, progress: Progress
-) -> TorchModel:
-    """The model with the recipe's share of weights."""
-    from taille.pruning import prune_model
+    recipe: Recipe, model: TorchModel, config: PerformanceConfig, checkpoint: Path, seed: int, progress: Progress,
+    refitted: TorchModel | None,
+) -> TorchModel:  # fmt: skip
+    """The model with the recipe's share of weights; training with masks that stay begins with the refitted one."""
+    from taille.pruning import PrunedModel, prune_model
 
+    schedule = config.pruning.schedule if recipe.recovery == "schedule" else None
+    start = refitted if isinstance(refitted, PrunedModel) and recipe.steps and schedule != "polynomial" else None
     return prune_model(
-        model, recipe.share, recipe.method, pattern=recipe.pattern, recovery=recipe.recovery,
-        schedule=config.pruning.schedule if recipe.recovery == "schedule" else None, steps=recipe.steps or None,
-        seed=seed, checkpoint=checkpoint, progress=progress,
+        model, recipe.share, recipe.method, pattern=recipe.pattern, recovery=recipe.recovery, schedule=schedule,
+        steps=recipe.steps or None, seed=seed, checkpoint=checkpoint, progress=progress, start=start,
     )  # fmt: skip
 
 

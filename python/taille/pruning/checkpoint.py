@@ -94,4 +94,6 @@ def fingerprint(model: TorchModel, options: Options) -> dict[str, Any]:
     """What must be the same for the work to go on: the options and the dense weights."""
     asked = {"calibration_samples", "steps", "epochs", "lr"}
     step = options.step() | {name: getattr(options, name) for name in asked}
+    if options.start is not None:
+        step["start"] = checksum(options.start.module.state_dict())
     return {**json.loads(json.dumps(step)), "weights": checksum(model.module.state_dict())}

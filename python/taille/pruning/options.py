@@ -13,6 +13,7 @@ from taille.quantization.ignore import Ignored, text_of
 from taille.quantization.options import Progress, check_choice
 
 if TYPE_CHECKING:
+    from taille.pruning.model import PrunedModel
     from taille.torch_model import TorchModel
 
 __all__ = ["Options", "Progress"]
@@ -53,6 +54,7 @@ class Options:
     checkpoint: str | Path | None = None
     progress: Progress | None = None
     permute: bool = False
+    start: PrunedModel | None = None
 
     def __post_init__(self) -> None:
         check_choice("method", self.method, METHODS)

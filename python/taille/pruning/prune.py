@@ -32,6 +32,8 @@ __all__ = ["prune_model"]
 
 log = logging.getLogger(__name__)
 
+# Of the recipe's step: what decides the masks.
+SAME = ("method", "pattern", "scope", "score", "target_size", "ignore", "include_first_last", "min_weights")
 MOVED = ("name", "channels", "kept_before", "kept_after")  # what the recipe keeps of a group in another order
 
 
@@ -56,6 +58,7 @@ def prune_model(
     checkpoint: str | Path | None = None,
     progress: Progress | None = None,
     permute: bool = False,
+    start: PrunedModel | None = None,
 ) -> PrunedModel | ChannelPrunedModel:
     """Take weights out of a model's Linear and Conv2d layers, and win back what that cost.
 
@@ -102,6 +105,8 @@ def prune_model(
             (Pool & Yu 2021, "Channel Permutations for N:M Sparsity"). Only channels move that tracing follows from the
             layer that makes them to all that read them: each of these is reordered alike, ignored layers too, so that
             the dense module computes what it did. `report.orders` says what that brought, and why others stayed.
+        start: what an earlier call gave for the same model, share and pattern: its masks and weights are taken over, so
+            that nothing is reconstructed twice where training comes after a first look.
 
     Returns:
         A `PrunedModel`: a `TorchModel` with the same data and functions, its `masks` and its `report`; with
@@ -116,7 +121,7 @@ def prune_model(
     """
     options = Options(target_size, method, pattern, scope, score, recovery, schedule, ignore, include_first_last,
                       min_weights, calibration_samples, steps, epochs, lr, seed, checkpoint, progress,
-                      permute)  # fmt: skip
+                      permute, start)  # fmt: skip
     model = check_model(model, "taille.prune_model")
     if not isinstance(model, TorchModel):
         raise TypeError(f"prune_model takes a TorchModel, not {type(model).__name__}; prune first, then quantise and "
@@ -148,19 +153,23 @@ def remove_channels(model: TorchModel, options: Options) -> ChannelPrunedModel:
 
 def prune_weights(model: TorchModel, options: Options) -> PrunedModel:
     """Choose shares, make masks, recover; each from where the checkpoint says that it stands."""
+    if options.start is not None:
+        check_start(model, options)
     found = trace(model)
     rows = survey(model, options, found)
     layers = [layer for layer in rows if not layer.why]
     log.info("pruning %d of %d layers of %s", len(layers), len(rows), model.name)
     module, checkpoint = copy.deepcopy(model.module), Checkpoint(model, options)
     work = Work(model, module, layers, options, checkpoint, checkpoint.load(module))
+    if options.start is not None and not work.state.shares:
+        begin_with(work, options.start)
     if not work.state.shares or options.schedule == "polynomial":
         work.factors = importance(model, layers, options)
     if options.permute:
         permute_channels(work)
     if not work.state.shares:
         choose_masks(work)
-    if options.recovery != "none" and options.schedule != "polynomial":
+    if options.recovery != "none" and options.schedule != "polynomial" and not refitted(options.start):
         reconstruct_groups(work, found)
     if options.recovery in ("distillation", "schedule"):
         train(work)
@@ -168,6 +177,49 @@ def prune_weights(model: TorchModel, options: Options) -> PrunedModel:
     checkpoint.remove()
     log.info("pruned %s: %s", model.name, pruned.report.counts())
     return pruned
+
+
+def check_start(model: TorchModel, options: Options) -> None:
+    """Whether the model to start from is an earlier result that fits.
+
+    Raises:
+        TypeError, ValueError: it does not; the message says what differs.
+    """
+    if not isinstance(options.start, PrunedModel):
+        raise TypeError(f"start is {type(options.start).__name__}; wanted what an earlier prune_model gave")
+    if options.permute:
+        raise ValueError("permute is True with start: channels would change places under its masks")
+    if options.schedule == "polynomial":
+        raise ValueError('start goes with masks that stay; wanted recovery="distillation" or schedule="oneshot"')
+    *before, its = options.start.metadata["recipe"]
+    if before != model.metadata["recipe"] or its.get("permute"):
+        raise ValueError("start is no pruned form of this model, its channels in their places")
+    mine = options.step()
+    for name in SAME:
+        if mine[name] != its.get(name):
+            raise ValueError(f"{name} is {mine[name]!r}, and start was pruned with {its.get(name)!r}")
+
+
+def refitted(start: PrunedModel | None) -> bool:
+    """Whether a model to start from has been reconstructed."""
+    return start is not None and any(row.output_error is not None for row in start.report)
+
+
+def begin_with(work: Work, start: PrunedModel) -> None:
+    """Take over the weights and masks of an earlier result.
+
+    Raises:
+        ValueError: it has other layers.
+    """
+    named = {layer.name for layer in work.layers}
+    if not named <= set(start.masks):
+        raise ValueError(f"start has no mask for {sorted(named - set(start.masks))}; wanted one of this very model")
+    work.module.load_state_dict(start.module.state_dict())
+    state = work.state
+    state.masks = {name: mask.clone() for name, mask in start.masks.items()}
+    state.shares = {name: float(start.masks[name].double().mean()) for name in named}
+    state.errors = {row.name: row.output_error for row in start.report if row.output_error is not None}
+    work.save()
 
 
 def choose_masks(work: Work) -> None:
