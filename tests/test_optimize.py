@@ -218,7 +218,7 @@ def test_other_models_are_refused() -> None:
 
 
 def test_settings_have_an_effect(tmp_path: Path) -> None:
-    assert shares_from(0.5)[:2] == (0.5, 0.35)
+    assert shares_from(0.5)[:2] == (0.5, 0.45)
     assert shares_from(0.8)[:2] == (0.2, 0.15)
     assert shares_from(0.0)[0] < 1
     assert methods_for("sensitivity", 10) == ("sensitivity",)
