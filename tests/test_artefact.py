@@ -25,6 +25,8 @@ from artefact_files import (
     load,
     mlp,
     one_node,
+    pruned,
+    pruned_floats,
     ramp,
     rms_norm,
     table_of,
@@ -39,6 +41,8 @@ GOLDEN_HALVES = 0xAAE1E7E1
 GOLDEN_SCORES_OF_WORDS = 0xB2657C7C
 GOLDEN_RMS = 0x42CB4FC7
 GOLDEN_NORMS = 0x84A05AB5
+GOLDEN_BLOCKS = 0xBAF62F36
+GOLDEN_FLOAT_BLOCKS = 0xC1AD819D
 GOLDEN_FEATURES = 0x6C6CB0AC  # the checksum of what the int8 convolution gives at every level
 
 
@@ -252,6 +256,19 @@ def test_golden_rms_norm() -> None:
     assert graph.dump() == (GOLDEN / "rms_norm_v4.txt").read_text()
     (y,) = _native.Model(graph, 1).run({"x": ramp(2, 3, 8)})
     assert _native.crc32c(y.tobytes()) == GOLDEN_RMS
+
+
+@pytest.mark.parametrize(
+    ("name", "graph_of", "inputs", "checksum"),
+    [("blocks_v5", pruned, 32, GOLDEN_BLOCKS), ("float_blocks_v6", pruned_floats, 24, GOLDEN_FLOAT_BLOCKS)],
+)
+def test_golden_blocks(name: str, graph_of: Any, inputs: int, checksum: int) -> None:
+    graph, metadata = _native.load_artefact(GOLDEN / f"{name}.safetensors")
+    assert metadata == '{"made by": "taille 0.1.0"}'
+    assert_same(graph, graph_of())
+    assert graph.dump() == (GOLDEN / f"{name}.txt").read_text()
+    (y,) = _native.Model(graph, 1).run({"x": ramp(3, inputs)})
+    assert _native.crc32c(y.tobytes()) == checksum
 
 
 # ---- What cannot be stored is refused when it is saved ----

@@ -91,6 +91,21 @@ def test_gemm_s8(rows: int) -> None:
     assert np.abs(q - np.clip(exact.clip(0) / 0.25 + 7, 0, 255)).max() <= 0.5001
 
 
+def test_gemm_sparse_is_the_dense_product_on_the_blocks_that_are_left() -> None:
+    kept = np.repeat(np.repeat(RNG.random((64, 64)) < 0.05, 4, 0), 4, 1)
+    w, scale, bias = int8_case(256, 256)
+    x = RNG.integers(0, 256, (9, 256)).astype(np.uint8)
+    packed = kernels.pack_weights(w * kept, scale=scale, x_quant=(0.02, 100), bias=bias)
+    assert "blocks of 4x4, 5 % kept" in packed.kernel
+    q = kernels.gemm_sparse(x, packed)
+    near(q, (x - 100.0) * 0.02 @ (w * kept * scale[:, None].astype(np.float64)).T + bias)
+    np.testing.assert_array_equal(q, kernels.gemm_s8(x, packed))
+    floats, weights = normal(9, 256), normal(256, 256) * kept
+    near(kernels.gemm_sparse(floats, weights), double(floats) @ double(weights).T)
+    with pytest.raises(ValueError, match=r"w \[256, 256\] runs dense .* wanted gemm_f32 or gemm_s8"):
+        kernels.gemm_sparse(floats, normal(256, 256))
+
+
 def torch_conv(x: Array, w: Array, bias: Array | None, **options: Any) -> Array:
     images, filters = double(x).permute(0, 3, 1, 2), double(w).permute(0, 3, 1, 2)
     y = functional.conv2d(images, filters, None if bias is None else double(bias), **options)

@@ -35,11 +35,13 @@ class LinearF32 final : public Operator {
 
   Planned plan(const NodeShapes& shapes) const override {
     const int64_t m = product(shapes.output) / std::max<int64_t>(1, n_);
-    const int parts = worth_forking(config_, product_seconds(config_.isa, false, m, n_, k_));
-    GemmPartition how = partition_gemm(m, n_, m * k_ * 4, n_ * k_ * static_cast<int64_t>(size_of(type_)), parts);
-    if (sparse_ && sparse_->serves(m)) sparse_->share_blocks(how);
+    const bool sparse = sparse_ && sparse_->serves(m);
+    const int64_t depth = sparse ? sparse_->depth() : k_;
+    const int parts = worth_forking(config_, product_seconds(config_.isa, false, m, n_, depth));
+    GemmPartition how = partition_gemm(m, n_, m * k_ * 4, n_ * depth * static_cast<int64_t>(size_of(type_)), parts);
+    if (sparse) sparse_->share_blocks(how);
     const int64_t dense = m > kGemmF32DirectRows ? gemm_f32_scratch_bytes(type_, n_, k_) : 0;
-    const int64_t scratch = round_up(sparse_ && sparse_->serves(m) ? sparse_->scratch_bytes() : dense, 64);
+    const int64_t scratch = round_up(sparse ? sparse_->scratch_bytes() : dense, 64);
     const int64_t stride = shapes.output_stride;
     return {[this, m, stride, how, scratch](const RunContext& c) { run(c, m, stride, how, scratch); },
             scratch * config_.threads};
@@ -112,10 +114,12 @@ class LinearS8 final : public Operator {
 
   Planned plan(const NodeShapes& shapes) const override {
     const int64_t m = product(shapes.output) / std::max<int64_t>(1, n_);
-    const int parts = worth_forking(config_, product_seconds(config_.isa, true, m, n_, k_));
+    const bool sparse = sparse_ && sparse_->serves(m);
+    const int64_t depth = sparse ? sparse_->depth() : k_;
+    const int parts = worth_forking(config_, product_seconds(config_.isa, true, m, n_, depth));
     const int64_t scratch = round_up(std::max(gemm_s8_scratch_bytes(k_), sparse_ ? sparse_->scratch_bytes() : 0), 64);
-    GemmPartition how = partition_gemm(m, n_, m * k_, n_ * k_, parts);
-    if (sparse_ && sparse_->serves(m)) sparse_->share_blocks(how);
+    GemmPartition how = partition_gemm(m, n_, m * k_, n_ * depth, parts);
+    if (sparse) sparse_->share_blocks(how);
     const int64_t stride = shapes.output_stride;
     return {[this, m, stride, how, scratch](const RunContext& c) { run(c, m, stride, how, scratch); },
             scratch * config_.threads};

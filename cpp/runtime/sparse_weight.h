@@ -24,6 +24,8 @@ class SparseWeight {
   // Of any number: the dense form is not needed, and columns may be shared out by blocks.
   bool serves_all() const { return gain_.all(); }
   void share_blocks(GemmPartition& partition) const { taille::share_blocks(begin_, n_, block_rows_, partition); }
+  // Products of an output, on the average of all: what it costs, and what of its weights is read.
+  int64_t depth() const { return static_cast<int64_t>(values_.size()) / n_; }
   int64_t scratch_bytes() const { return gemm_sparse_s8_scratch_bytes(n_, k_total_); }
   void run(const GemmS8Args& product) const { kernel_->run({product, view()}); }
   std::string describe() const;

@@ -21,6 +21,8 @@ class SparseWeightF32 {
   // Whether this form is the faster for products of so many rows.
   bool serves(int64_t rows) const { return gain_.serves(rows, kSparseF32TileRows); }
   void share_blocks(GemmPartition& partition) const { taille::share_blocks(begin_, n_, block_rows_, partition); }
+  // Products of an output, on the average of all: what it costs, and what of its weights is read.
+  int64_t depth() const { return static_cast<int64_t>(values_.size()) / n_; }
   int64_t scratch_bytes() const { return gemm_sparse_f32_scratch_bytes(n_, k_total_); }
   void run(const GemmF32Args& product) const { kernel_->run({product, view()}); }
   std::string describe() const;

@@ -20,7 +20,16 @@ from taille.kernels.bytes import (
     to_float16,
     to_float32,
 )
-from taille.kernels.layers import PackedWeights, conv2d, depthwise, gemm_f32, gemm_s8, pack_filter, pack_weights
+from taille.kernels.layers import (
+    PackedWeights,
+    conv2d,
+    depthwise,
+    gemm_f32,
+    gemm_s8,
+    gemm_sparse,
+    pack_filter,
+    pack_weights,
+)
 from taille.kernels.masks import block_mask, channel_mask, magnitude_mask, nm_mask
 from taille.kernels.rows import (
     attention,
@@ -55,6 +64,7 @@ __all__ = [
     "gelu",
     "gemm_f32",
     "gemm_s8",
+    "gemm_sparse",
     "hardsigmoid",
     "hardswish",
     "layer_norm",

@@ -13,7 +13,7 @@ from taille.arrays import Array
 from taille.compiled import thread_count
 from taille.kernels.engine import Quant, check_array, run
 
-__all__ = ["PackedWeights", "conv2d", "depthwise", "gemm_f32", "gemm_s8", "pack_filter", "pack_weights"]
+__all__ = ["PackedWeights", "conv2d", "depthwise", "gemm_f32", "gemm_s8", "gemm_sparse", "pack_filter", "pack_weights"]
 
 Pair = int | Sequence[int]
 HALVES = ("float16", "bfloat16")
@@ -34,6 +34,11 @@ class PackedWeights:
         self.shape = shape
         self.model = _native.Model(graph, thread_count(threads, 1))
         self.input_dtype, self.output_dtype = graph.inputs[0][1], graph.outputs[0][1]
+
+    @property
+    def kernel(self) -> str:
+        """Which kernel they run on; of weights that lost blocks, how much is left and what that gains here."""
+        return str(self.model.describe()[-1]["kernel"])
 
     def __repr__(self) -> str:
         return f"<PackedWeights {list(self.shape)}: {self.input_dtype} -> {self.output_dtype}>"
@@ -138,6 +143,25 @@ def gemm_s8(x: Array, w: PackedWeights, *, out: Array | None = None) -> Array:
     if not isinstance(w, PackedWeights):
         raise TypeError(f"w is {type(w).__name__}; wanted what pack_weights(w, scale=..., x_quant=...) gives")
     return product("uint8", x, w, out)
+
+
+def gemm_sparse(x: Array, w: Array | PackedWeights, *, out: Array | None = None) -> Array:
+    """`gemm_f32` or `gemm_s8`, by the weights', where these lost blocks of 4 inputs by 1, 2 or 4 outputs (int8: or 16).
+
+    The result is that of the same function on the same weights, zeros included. The blocks that are left are found when
+    the weights are packed, and timed beside the dense kernel; `w.kernel` says which runs, and why. Dense weights are
+    refused, since nothing here would be faster on them.
+
+    Args:
+        x: float32 or uint8 [.., K].
+        w: float32 [N, K] (no bias, packed for this call), or what `pack_weights` gave.
+        out: as for `gemm_f32` and `gemm_s8`.
+    """
+    packed = w if isinstance(w, PackedWeights) else pack_weights(w)
+    if "blocks" not in packed.kernel:
+        raise ValueError(f"w {list(packed.shape)} runs dense ({packed.kernel}): it has too few zeros in whole blocks, "
+                         "or the dense kernel is the faster here; wanted gemm_f32 or gemm_s8")  # fmt: skip
+    return product(packed.input_dtype, x, packed, out)
 
 
 def conv2d(x: Array, w: PackedWeights, *, out: Array | None = None) -> Array:
