@@ -133,7 +133,7 @@ class Images(Subject):
     """Classifiers of images, with labels to train on."""
 
     short_steps = 200
-    long_steps = 3000
+    long_steps = 1500
     test: tuple[torch.Tensor, Any]
 
     def quality(self, model: taille.BaseMLModel) -> float:
