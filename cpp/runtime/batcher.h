@@ -57,8 +57,8 @@ class Outputs {
     size_t bytes;
   };
   Outputs() = default;
-  // Uninitialised in the sense of a program: what a run will write.
-  Outputs(const Graph& graph, const Plan& plan, int64_t samples, int64_t of_samples);
+  // For a run of that plan; with `samples` as dimension 0, where they are given.
+  Outputs(const Graph& graph, const Plan& plan, std::optional<int64_t> samples = {});
 
   size_t count() const { return arrays_.size(); }
   const Array& array(size_t i) const { return arrays_[i]; }
