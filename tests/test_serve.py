@@ -168,6 +168,7 @@ def test_metrics_count_requests_and_refusals(server):
     assert more("taille_request_seconds_count", protocol="http", model="echo") == 1
     assert more("taille_refused_requests_total", protocol="http", model="echo", reason="invalid") == 1
     assert more("taille_refused_requests_total", protocol="http", model="", reason="not_found") == 1
+    assert more("taille_samples_total", model="echo", version="1") == 1
     assert after["taille_model_loaded", ("model", "kinds"), ("version", "7")] == 1
     assert "nobody" not in str(after)
 

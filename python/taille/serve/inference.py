@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import NoneType
 from typing import Any
 
 from taille.arrays import Array
@@ -72,11 +73,13 @@ class Inference:
         host = self.repository.find(request.model, request.version)
         wanted = self._wanted(host, request.outputs)
         check_parameters(request.parameters, "the request")
-        seconds = min(self.settings.request_timeout, *self._patience(request))
+        deadline = self._deadline(request)
+        most = self.settings.request_timeout
         try:
             arrays = await host.compute(
-                request.inputs, seconds=seconds, priority=priority(request.parameters), request_id=request.id
-            )
+                request.inputs, deadline=deadline, give_up=most if deadline is None else min(deadline, most),
+                priority=priority(request.parameters), request_id=request.id,
+            )  # fmt: skip
         except Refusal:
             raise
         except Exception:
@@ -100,16 +103,15 @@ class Inference:
             raise Invalid("the same output is asked for twice")
         return wanted
 
-    def _patience(self, request: Request) -> list[float]:
+    def _deadline(self, request: Request) -> float | None:
         """Seconds that the client waits: as its protocol says, and as the parameter `timeout` (microseconds) does."""
-        seconds = [] if request.seconds is None else [request.seconds]
         timeout = request.parameters.get("timeout")
-        if timeout is not None:
-            if type(timeout) is not int or timeout < 0:
-                raise Invalid(f"the parameter timeout is {shown(timeout)}; wanted whole microseconds of at least 0")
-            if timeout:  # 0: as long as the server allows
-                seconds.append(timeout * MICROSECONDS)
-        return seconds or [self.settings.request_timeout]
+        if not timeout and type(timeout) in (int, NoneType):  # 0: as long as the server allows
+            return request.seconds
+        if type(timeout) is not int or timeout < 0:
+            raise Invalid(f"the parameter timeout is {shown(timeout)}; wanted whole microseconds of at least 0")
+        seconds = timeout * MICROSECONDS
+        return seconds if request.seconds is None else min(seconds, request.seconds)
 
     def observe(self, protocol: str, model: str, started: float, refusal: Refusal | None) -> None:
         """Count a request.

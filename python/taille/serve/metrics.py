@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
@@ -59,12 +59,20 @@ class Loaded(Collector):
         self._hosts = hosts
 
     def collect(self) -> Iterable[Metric]:
-        """The gauges."""
+        """The gauges and counters of all versions."""
         labels = ("model", "version")
-        waiting = GaugeMetricFamily("taille_requests_under_way", "Requests without an answer yet.", labels=labels)
         loaded = GaugeMetricFamily("taille_model_loaded", "1 for each version that is loaded.", labels=labels)
+        under_way = GaugeMetricFamily("taille_requests_under_way", "Requests without an answer yet.", labels=labels)
+        of_runner: dict[str, Metric] = {
+            "queue_depth": GaugeMetricFamily("taille_queue_depth", "Requests that wait for a batch.", labels=labels),
+            "batches": CounterMetricFamily("taille_batches", "Batches since the version was loaded.", labels=labels),
+            "samples": CounterMetricFamily("taille_samples", "Samples in those batches.", labels=labels),
+        }
         for host in self._hosts():
             pair = (host.name, str(host.version))
-            waiting.add_metric(pair, host.owed)
             loaded.add_metric(pair, 1)
-        return (waiting, loaded)
+            under_way.add_metric(pair, host.owed)
+            stats = host.stats()
+            for key, family in of_runner.items():
+                family.add_metric(pair, stats[key])  # type: ignore[attr-defined] # Metric has none, its kinds do
+        return (loaded, under_way, *of_runner.values())

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
-from taille.arrays import Array, Limits, check_arrays, name_inputs
+from taille.arrays import Array
 from taille.compiled import CompiledModel, load
-from taille.serve.refusals import Invalid, Late, Overloaded, Refusal
+from taille.errors import ClosedError, DeadlineError, QueueFullError
+from taille.runner import Runner
+from taille.serve.refusals import Invalid, Late, Overloaded
 from taille.serve.settings import Settings
 
-__all__ = ["ModelHost"]
+__all__ = ["ModelHost", "fingerprint"]
 
 
 class ModelHost:
@@ -33,53 +35,65 @@ class ModelHost:
         self.version = version
         self.fingerprint = fingerprint(path)
         self.model: CompiledModel = load(path, threads=settings.threads)
-        self.owed = 0
-        self._settings = settings
-        self._limits: Limits = self.model.metadata.get("limits") or {}
-        self._batched = [s.name for s in self.model.input_spec if s.shape and isinstance(s.shape[0], str)]
         self.output_positions = {s.name: i for i, s in enumerate(self.model.output_spec)}
+        self.owed = 0
+        self._most = settings.max_batch
+        self._batched = [s.name for s in self.model.input_spec if s.shape and isinstance(s.shape[0], str)]
         self._structure = self.model.graph.output_structure
-        self._pool = ThreadPoolExecutor(2, f"taille-{name}")
+        self._runner = Runner(
+            self.model, max_batch=settings.max_batch, timeout=settings.batch_timeout, queue_size=settings.queue_size
+        )
         self._idle = asyncio.Event()
 
-    async def compute(self, inputs: dict[str, Array], *, seconds: float, priority: int, request_id: str) -> list[Array]:
+    async def compute(
+        self, inputs: dict[str, Array], *, deadline: float | None, give_up: float, priority: int, request_id: str
+    ) -> list[Array]:
         """The model's outputs, in its order.
 
         Args:
             inputs: by name.
-            seconds: until the answer is of no use.
+            deadline: seconds in which the client wants the answer, which batches are made for; None: it did not say.
+            give_up: seconds until the answer is not waited for.
             priority: higher goes first.
-            request_id: the client's name of the request.
+            request_id: the client's name of the request, or nothing.
 
         Raises:
             Invalid: the inputs do not fit the model.   Overloaded: the queue is full.   Late: no answer came in time.
         """
-        self.check(inputs)
-        if self.owed >= self._settings.queue_size:
-            raise Overloaded(f"{self.owed} requests wait for model '{self.name}'; try again later")
+        if give_up <= 0:
+            raise Late("the time for this request is over")
+        self._check_samples(inputs)
+        try:
+            future = self._runner.submit(inputs, deadline=deadline, priority=priority, request_id=request_id or None)
+        except (TypeError, ValueError) as error:
+            raise Invalid(f"model '{self.name}': {error}") from None
+        except DeadlineError as error:
+            raise Late(str(error)) from None
+        except (QueueFullError, ClosedError) as error:
+            raise Overloaded(f"model '{self.name}': {error}; try again later") from None
         self.owed += 1
         try:
-            return self._in_order(await within(self._pool.submit(self.model.predict, inputs), seconds))
-        except (TypeError, ValueError) as error:
-            raise Invalid(str(error)) from None
+            return self._in_order(await within(future, give_up))
+        except DeadlineError as error:
+            raise Late(str(error)) from None
+        except ValueError as error:  # such as an id outside an embedding
+            raise Invalid(f"model '{self.name}': {error}") from None
         finally:
             self.owed -= 1
             if not self.owed:
                 self._idle.set()
 
-    def check(self, inputs: dict[str, Array]) -> None:
-        """Raise Invalid unless these inputs fit the model and the largest batch."""
-        try:
-            named = name_inputs(inputs, [s.name for s in self.model.input_spec])
-            check_arrays(named, self.model.input_spec, self._limits)
-        except (TypeError, ValueError) as error:
-            raise Invalid(f"model '{self.name}': {error}") from None
+    def _check_samples(self, inputs: dict[str, Array]) -> None:
         for name in self._batched:
-            if len(inputs[name]) > self._settings.max_batch:
+            array = inputs.get(name)
+            if array is not None and array.ndim and len(array) > self._most:
                 raise Invalid(
-                    f"input '{name}' has {len(inputs[name])} samples; this server takes at most "
-                    f"{self._settings.max_batch} in one request"
+                    f"input '{name}' has {len(array)} samples; this server takes at most {self._most} in one request"
                 )
+
+    def stats(self) -> dict[str, Any]:
+        """Counts of the runner: see `taille.Runner.stats`."""
+        return self._runner.stats()
 
     def _in_order(self, outputs: Any) -> list[Array]:
         if self._structure == "dict":
@@ -100,36 +114,34 @@ class ModelHost:
 
     def close(self) -> None:
         """Let go of the model; blocks until what is being computed is done."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._runner.close(0)
 
 
 async def within(future: Future[Any], seconds: float) -> Any:
-    """What a future of another thread gives, or Late; cheaper than `wrap_future` and `wait_for`, and one timer."""
+    """What a future of another thread gives, or Late; cheaper than `wrap_future` with `wait_for`, and one timer."""
     loop = asyncio.get_running_loop()
     waiter: asyncio.Future[Any] = loop.create_future()
 
-    def settle(outcome: BaseException | None, value: Any) -> None:
+    def settle(error: BaseException | None) -> None:
         if waiter.done():
             return
-        if outcome is None:
-            waiter.set_result(value)
+        if error is not None:
+            waiter.set_exception(error)
+        elif future.cancelled():
+            waiter.set_exception(Overloaded("the model is being unloaded"))
+        elif (raised := future.exception()) is not None:
+            waiter.set_exception(raised)
         else:
-            waiter.set_exception(outcome)
+            waiter.set_result(future.result())
 
-    def done(finished: Future[Any]) -> None:
-        if finished.cancelled():
-            return
-        error = finished.exception()
-        loop.call_soon_threadsafe(settle, error, None if error else finished.result())
-
-    future.add_done_callback(done)
-    late: Refusal = Late(f"no answer within {seconds:g} s")
-    timer = loop.call_later(seconds, settle, late, None)
+    future.add_done_callback(lambda _: loop.call_soon_threadsafe(settle, None))
+    timer = loop.call_later(seconds, settle, Late(f"no answer within {seconds:g} s"))
     try:
         return await waiter
     finally:
         timer.cancel()
-        future.cancel()  # nothing where it is done
+        if not future.done():
+            future.cancel()
 
 
 def fingerprint(path: Path) -> tuple[int, int, int]:
