@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tritonclient.grpc as triton_grpc
+import tritonclient.http as triton_http
 from prometheus_client.parser import text_string_to_metric_families
 
 from serve_process import TOKEN, ServeProcess, floats, write_models
 
-triton_http = pytest.importorskip("tritonclient.http")
-triton_grpc = pytest.importorskip("tritonclient.grpc")
 
 X = np.array([[1.5, -2.25, 3e-7], [0.1, 1e30, -0.0]], np.float32)
 

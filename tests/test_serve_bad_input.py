@@ -9,13 +9,13 @@ import threading
 
 import numpy as np
 import pytest
+import tritonclient.grpc as triton_grpc
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from plain_models import kinds, wide
 from serve_process import ServeProcess, everything, floats, write_models
 
-triton_grpc = pytest.importorskip("tritonclient.grpc")
 
 INFER = "/v2/models/echo/infer"
 GOOD = {"inputs": [floats([[1, 2, 3]])]}

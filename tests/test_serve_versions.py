@@ -11,14 +11,14 @@ import time
 
 import numpy as np
 import pytest
+import tritonclient.grpc as triton_grpc
+import tritonclient.http as triton_http
 
 from plain_models import scaled, wide
 from serve_process import COMMAND, TOKEN, ServeProcess, floats, write_models
 from taille.serve import Settings, find_sources
 from taille.serve.sources import candidates
 
-triton_http = pytest.importorskip("tritonclient.http")
-triton_grpc = pytest.importorskip("tritonclient.grpc")
 
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 LOAD, UNLOAD = "/v2/repository/models/scaled/load", "/v2/repository/models/scaled/unload"
