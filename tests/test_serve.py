@@ -13,7 +13,6 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from serve_process import TOKEN, ServeProcess, floats, write_models
 
-
 X = np.array([[1.5, -2.25, 3e-7], [0.1, 1e30, -0.0]], np.float32)
 
 

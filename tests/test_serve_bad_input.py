@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from plain_models import kinds, wide
 from serve_process import ServeProcess, everything, floats, write_models
 
-
 INFER = "/v2/models/echo/infer"
 GOOD = {"inputs": [floats([[1, 2, 3]])]}
 MOST = 200_000  # bytes of a body here

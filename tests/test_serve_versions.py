@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import re
 import shutil
 import subprocess
 import sys
@@ -18,7 +18,6 @@ from plain_models import scaled, wide
 from serve_process import COMMAND, TOKEN, ServeProcess, floats, write_models
 from taille.serve import Settings, find_sources
 from taille.serve.sources import candidates
-
 
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 LOAD, UNLOAD = "/v2/repository/models/scaled/load", "/v2/repository/models/scaled/unload"
@@ -148,25 +147,54 @@ def test_writing_needs_the_token(repository, tmp_path):
         assert server.ask("/v2/models/scaled/ready")[0] == 200
 
 
-def test_sigterm_answers_what_is_under_way(tmp_path):
+class SlowRequests:
+    """Four requests of 512 samples at once, over both protocols; one is computed at a time, so the others wait."""
+
+    def __init__(self, server):
+        self.shapes = []
+        asks = [self._ask_http, self._ask_grpc] * 2
+        self._threads = [threading.Thread(target=ask, args=(server,)) for ask in asks]
+        for thread in self._threads:
+            thread.start()
+        while under_way(server) < 2:
+            assert any(thread.is_alive() for thread in self._threads)
+
+    def _ask_http(self, server):
+        self._ask(triton_http, server.http)
+
+    def _ask_grpc(self, server):
+        self._ask(triton_grpc, server.grpc)
+
+    def _ask(self, module, address):
+        client = module.InferenceServerClient(address)
+        value = module.InferInput("x", [512, 1024], "FP32")
+        value.set_data_from_numpy(np.ones((512, 1024), np.float32))
+        self.shapes.append(client.infer("slow", [value]).as_numpy("y").shape)
+
+    def finish(self):
+        for thread in self._threads:
+            thread.join()
+        return self.shapes
+
+
+def under_way(server):
+    """How many requests have no answer yet."""
+    text = server.exchange("GET", "/metrics")[2].decode()
+    return float(re.search(r'taille_requests_under_way{model="slow",version="1"} (\S+)', text)[1])
+
+
+def test_unload_and_sigterm_let_what_is_under_way_have_its_answer(tmp_path):
     wide(1024, 8192).save(tmp_path / "slow.safetensors")
-    x = np.ones((512, 1024), np.float32)
-    value = {"name": "x", "datatype": "FP32", "shape": x.shape, "parameters": {"binary_data_size": x.nbytes}}
-    text = json.dumps({"inputs": [value]}).encode()
-    headers = {"Inference-Header-Content-Length": str(len(text))}
-    with ServeProcess(tmp_path / "slow.safetensors", "--max-batch", 512) as server:
-        answers = []
-        asking = threading.Thread(
-            target=lambda: answers.append(server.ask("/v2/models/slow/infer", text + x.tobytes(), headers=headers))
-        )
+    with ServeProcess(tmp_path / "slow.safetensors", "--max-batch", 512, TAILLE_SERVE_TOKEN=TOKEN) as server:
+        requests = SlowRequests(server)
+        assert server.ask("/v2/repository/models/slow/unload", {}, headers=BEARER) == (200, {})
+        assert requests.finish() == [(512, 1)] * 4
+        assert server.ask("/v2/models/slow/ready")[0] == 404
+        assert server.ask("/v2/repository/models/slow/load", {}, headers=BEARER) == (200, {})
         idle = server.connect()
-        asking.start()
-        while b'taille_requests_under_way{model="slow",version="1"} 1.0' not in server.exchange("GET", "/metrics")[2]:
-            pass
+        requests = SlowRequests(server)
         assert server.end() == 0
-        asking.join()
-        assert answers[0][0] == 200
-        assert answers[0][1]["outputs"][0]["shape"] == [512, 1]
+        assert requests.finish() == [(512, 1)] * 4
         assert idle.recv(1) == b""
         with pytest.raises(OSError, match="refused"):
             server.connect()

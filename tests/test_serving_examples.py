@@ -1,4 +1,4 @@
-"""The adapters in `examples/serving` do what they say: LitServe for real, Triton's backend with a stand-in for Triton."""
+"""The adapters in `examples/serving`: LitServe for real, Triton's backend with a stand-in for Triton."""
 
 from __future__ import annotations
 
