@@ -150,7 +150,7 @@ def test_writing_needs_the_token(repository, tmp_path):
 
 
 class SlowRequests:
-    """Four requests of 512 samples at once, over both protocols; one is computed at a time, so the others wait."""
+    """Four requests of 256 samples at once, over both protocols; one is computed at a time, so the others wait."""
 
     def __init__(self, server):
         self.shapes = []
@@ -169,8 +169,8 @@ class SlowRequests:
 
     def _ask(self, module, address):
         client = module.InferenceServerClient(address)
-        value = module.InferInput("x", [512, 1024], "FP32")
-        value.set_data_from_numpy(np.ones((512, 1024), np.float32))
+        value = module.InferInput("x", [256, 1024], "FP32")
+        value.set_data_from_numpy(np.ones((256, 1024), np.float32))
         self.shapes.append(client.infer("slow", [value]).as_numpy("y").shape)
 
     def finish(self):
@@ -187,16 +187,16 @@ def under_way(server):
 
 def test_unload_and_sigterm_let_what_is_under_way_have_its_answer(tmp_path):
     wide(1024, 8192).save(tmp_path / "slow.safetensors")
-    with ServeProcess(tmp_path / "slow.safetensors", "--max-batch", 512, TAILLE_SERVE_TOKEN=TOKEN) as server:
+    with ServeProcess(tmp_path / "slow.safetensors", "--max-batch", 256, TAILLE_SERVE_TOKEN=TOKEN) as server:
         requests = SlowRequests(server)
         assert server.ask("/v2/repository/models/slow/unload", {}, headers=BEARER) == (200, {})
-        assert requests.finish() == [(512, 1)] * 4
+        assert requests.finish() == [(256, 1)] * 4
         assert server.ask("/v2/models/slow/ready")[0] == 404
         assert server.ask("/v2/repository/models/slow/load", {}, headers=BEARER) == (200, {})
         idle = server.connect()
         requests = SlowRequests(server)
         assert server.end() == 0
-        assert requests.finish() == [(512, 1)] * 4
+        assert requests.finish() == [(256, 1)] * 4
         assert idle.recv(1) == b""
         with pytest.raises(OSError, match="refused"):
             server.connect()
