@@ -1,6 +1,7 @@
 // The exceptions that cross layers. The bindings turn each into its Python class.
 //   std::invalid_argument -> ValueError      TypeError -> TypeError
 //   ArtefactError -> taille.ArtefactError    IsaError -> taille.IsaError
+//   QueueFullError, DeadlineError, ClosedError -> those of taille
 #pragma once
 
 #include <sstream>
@@ -21,6 +22,21 @@ class IsaError : public std::runtime_error {
 
 // An argument has the wrong dtype or kind.
 class TypeError : public std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+// A batcher refuses a request: as many wait as may.
+class QueueFullError : public std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+// A batcher refuses a request, or gives it up: it cannot be done by its deadline.
+class DeadlineError : public std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+// A batcher takes no request: it was closed, or belongs to the process that this one was forked off.
+class ClosedError : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 

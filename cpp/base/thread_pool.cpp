@@ -33,6 +33,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/fork.h"
 
 #if defined(__x86_64__)
 #include <xmmintrin.h>
@@ -73,16 +74,6 @@ uint32_t spin_while(const std::atomic<uint32_t>& word, uint32_t value) {
     }
   } while (Clock::now() < until);
   return word.load(std::memory_order_acquire);
-}
-
-// How often this process has been forked off. A child has none of its parent's threads: what carries an older number
-// belongs to the parent and is forgotten, neither joined nor waited for.
-std::atomic<uint32_t> fork_generation{1};
-
-void watch_forks() {
-  static const int registered =
-      pthread_atfork(nullptr, nullptr, [] { fork_generation.fetch_add(1, std::memory_order_relaxed); });
-  static_cast<void>(registered);
 }
 
 thread_local bool inside_body = false;
@@ -143,7 +134,7 @@ struct ThreadPool::State {
 };
 
 ThreadPool::State::~State() {
-  if (started_in != fork_generation.load(std::memory_order_relaxed)) return;
+  if (started_in != fork_generation()) return;
   for (int i = 0; i < started; ++i)
     if (workers[i].word.exchange(kExit) == kParked) wake(workers[i].word);
   for (int i = 0; i < started; ++i) pthread_join(workers[i].handle, nullptr);
@@ -192,14 +183,14 @@ void* ThreadPool::State::work(void* argument) {
 }
 
 bool ThreadPool::State::acquire() {
-  const uint32_t mine = fork_generation.load(std::memory_order_relaxed);
+  const uint32_t mine = fork_generation();
   uint32_t holder = owner.load(std::memory_order_relaxed);
   // A holder of an older generation is a thread of the parent, which does not exist here.
   return holder != mine && owner.compare_exchange_strong(holder, mine, std::memory_order_acquire);
 }
 
 void ThreadPool::State::start_workers() {
-  started_in = fork_generation.load(std::memory_order_relaxed);
+  started_in = fork_generation();
   started = 0;
   workers = std::make_unique<Worker[]>(static_cast<size_t>(threads - 1));
   sigset_t all, before;  // signals go to the program's own threads
@@ -219,7 +210,7 @@ void ThreadPool::State::start_workers() {
 
 bool ThreadPool::State::fork_join(int64_t count, const Body& work_body, bool steal) {
   if (!acquire()) return false;
-  if (started_in != fork_generation.load(std::memory_order_relaxed)) start_workers();
+  if (started_in != fork_generation()) start_workers();
   body = &work_body;
   tasks = count;
   shares = static_cast<int>(std::min<int64_t>(count, started + 1));
@@ -268,7 +259,7 @@ std::optional<double> ThreadPool::State::time_forks() {
 
 ThreadPool::ThreadPool(int threads) {
   check(threads >= 1, "ThreadPool: threads must be at least 1, got ", threads);
-  watch_forks();
+  fork_generation();  // from here on, forks are counted
   state_ = std::make_unique<State>(threads);
 }
 

@@ -37,6 +37,12 @@ void translate_exceptions() {
       raise_as("ArtefactError", error.what());
     } catch (const IsaError& error) {
       raise_as("IsaError", error.what());
+    } catch (const QueueFullError& error) {
+      raise_as("QueueFullError", error.what());
+    } catch (const DeadlineError& error) {
+      raise_as("DeadlineError", error.what());
+    } catch (const ClosedError& error) {
+      raise_as("ClosedError", error.what());
     } catch (const TypeError& error) {
       PyErr_SetString(PyExc_TypeError, error.what());
     }

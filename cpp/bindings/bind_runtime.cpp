@@ -157,11 +157,11 @@ void bind_runtime(py::module_& m) {
            "The largest magnitude of each channel of what linear layers read, by value name.")
       .def_property_readonly("batches", &Calibrator::batches);
 
-  py::class_<Model>(m, "Model", "A graph made ready to run.")
+  py::class_<Model, std::shared_ptr<Model>>(m, "Model", "A graph made ready to run.")
       .def(py::init([](const Graph& g, int threads, const std::string& isa) {
              const Isa level = level_of(isa);
-             py::gil_scoped_release nogil;  // packing weights touches no Python object
-             return std::make_unique<Model>(g, threads, level);
+             py::gil_scoped_release nogil;                       // packing weights touches no Python object
+             return std::make_shared<Model>(g, threads, level);  // runners share it
            }),
            py::arg("graph"), py::arg("threads") = 0, py::arg("isa") = "")
       .def("run", &run_model, py::arg("inputs"), py::arg("outputs") = py::none(),

@@ -37,7 +37,9 @@ void bind_half(py::module_& m);
 void bind_pruning_mask(py::module_& m);
 void bind_artefact(py::module_& m);
 void bind_runtime(py::module_& m);
+void bind_batcher(py::module_& m);
 void bind_quantization(py::module_& m);
-void bind_testing(py::module_& m);  // into _native.testing
+void bind_testing(py::module_& m);          // into _native.testing
+void bind_testing_batcher(py::module_& m);  // into _native.testing
 
 }  // namespace taille

@@ -11,7 +11,9 @@ PYBIND11_MODULE(_native, m) {
   taille::bind_pruning_mask(m);
   taille::bind_artefact(m);
   taille::bind_runtime(m);
+  taille::bind_batcher(m);
   taille::bind_quantization(m);
   auto testing = m.def_submodule("testing", "Parts without a public name, for their tests.");
   taille::bind_testing(testing);
+  taille::bind_testing_batcher(testing);
 }

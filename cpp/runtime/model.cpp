@@ -94,6 +94,12 @@ SymbolValues Model::bind_symbols(std::span<const InputArray> inputs) const {
   return symbols;
 }
 
+void Model::check_inputs(std::span<const InputArray> inputs) const {
+  check(inputs.size() == graph_.inputs.size(), "the model takes ", graph_.inputs.size(), " inputs; ", inputs.size(),
+        " were given");
+  bind_symbols(inputs);
+}
+
 std::shared_ptr<const Plan> Model::known_plan(std::span<const InputArray> inputs) {
   auto same = [&](const CachedPlan& cached) {
     for (size_t i = 0; i < inputs.size(); ++i)
@@ -108,8 +114,7 @@ std::shared_ptr<const Plan> Model::known_plan(std::span<const InputArray> inputs
 }
 
 std::shared_ptr<const Plan> Model::plan_for(std::span<const InputArray> inputs) {
-  check(inputs.size() == graph_.inputs.size(), "the model takes ", graph_.inputs.size(), " inputs; ", inputs.size(),
-        " were given");
+  if (inputs.size() != graph_.inputs.size()) check_inputs(inputs);
   if (auto known = known_plan(inputs)) return known;
   const SymbolValues symbols = bind_symbols(inputs);
   auto plan = std::make_shared<const Plan>(make_plan(graph_, operators_, symbols, whole_));
@@ -150,6 +155,12 @@ void Model::give_back(Workspace workspace) {
 
 void Model::run(const Plan& plan, std::span<const void* const> inputs, std::span<void* const> outputs,
                 const Hook& hook) {
+  run_on(pool_, plan, inputs, outputs, hook);
+}
+
+void Model::run_on(ThreadPool& pool, const Plan& plan, std::span<const void* const> inputs,
+                   std::span<void* const> outputs, const Hook& hook) {
+  check(pool.threads() <= pool_.threads(), "a model of ", pool_.threads(), " threads cannot run on ", pool.threads());
   // Gives the workspace back on every way out.
   struct Lease {
     Model& model;
@@ -163,7 +174,7 @@ void Model::run(const Plan& plan, std::span<const void* const> inputs, std::span
     pointers.clear();
     for (const Slot& s : step.inputs) pointers.push_back(memory.read(s, sample));
     void* out = memory.write(step.output, sample);
-    const RunContext context{pool_, pointers, out, memory.arena + plan.scratch_offset};
+    const RunContext context{pool, pointers, out, memory.arena + plan.scratch_offset};
     if (!hook) return step.planned.run(context);
     const auto start = std::chrono::steady_clock::now();
     step.planned.run(context);

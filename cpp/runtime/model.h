@@ -36,7 +36,10 @@ class Model {
   int threads() const { return pool_.threads(); }
   Isa isa() const { return config_.isa; }
 
-  // Checks number, dtype, rank and dimensions (TypeError, std::invalid_argument naming the input) and gives the plan
+  // Throws TypeError or std::invalid_argument naming the input whose dtype, rank or dimensions do not fit the model, or
+  // where there is another number of inputs.
+  void check_inputs(std::span<const InputArray> inputs) const;
+  // Checks the inputs and gives the plan
   // of these shapes, from the cache (the kMaxPlans last used shapes) where it is known.
   std::shared_ptr<const Plan> plan_for(std::span<const InputArray> inputs);
   // The plan of these shapes where it is known, else null. There are as many inputs as the graph has.
@@ -50,6 +53,9 @@ class Model {
   // concurrent calls than before it allocates nothing.
   void run(const Plan& plan, std::span<const void* const> inputs, std::span<void* const> outputs,
            const Hook& hook = {});
+  // The same on threads of the caller's: at most as many as the model's.
+  void run_on(ThreadPool& pool, const Plan& plan, std::span<const void* const> inputs, std::span<void* const> outputs,
+              const Hook& hook = {});
 
   std::vector<NodeInfo> describe() const;
   size_t plan_count() const;

@@ -17,9 +17,12 @@ if TYPE_CHECKING:
     from taille.errors import (
         ArtefactError,
         CaptureError,
+        ClosedError,
         ConstraintError,
+        DeadlineError,
         Error,
         IsaError,
+        QueueFullError,
         TrainingError,
         TrainingInterrupt,
     )
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from taille.quantization import quantize_model
     from taille.quantized import QuantizedModel
     from taille.resources import ResourceOptimizer
+    from taille.runner import Runner, RunnerFuture
     from taille.torch_model import TorchModel
     from taille.validation import test_optimization, test_resource_usage
 
@@ -41,15 +45,20 @@ __all__ = [
     "ArtefactError",
     "BaseMLModel",
     "CaptureError",
+    "ClosedError",
     "CompiledModel",
     "ConstraintError",
+    "DeadlineError",
     "DistilledModel",
     "Error",
     "IsaError",
     "ModelOptimizer",
     "PrunedModel",
     "QuantizedModel",
+    "QueueFullError",
     "ResourceOptimizer",
+    "Runner",
+    "RunnerFuture",
     "TensorSpec",
     "TorchModel",
     "TrainingError",
@@ -68,8 +77,10 @@ _MODULES = {
     "ArtefactError": "errors",
     "BaseMLModel": "models",
     "CaptureError": "errors",
+    "ClosedError": "errors",
     "CompiledModel": "compiled",
     "ConstraintError": "errors",
+    "DeadlineError": "errors",
     "DistilledModel": "distillation",
     "Error": "errors",
     "INFERENCE_CONFIG": "config",
@@ -78,8 +89,11 @@ _MODULES = {
     "ModelOptimizer": "optimization",
     "PrunedModel": "pruning",
     "QuantizedModel": "quantized",
+    "QueueFullError": "errors",
     "RESOURCE_CONFIG": "config",
     "ResourceOptimizer": "resources",
+    "Runner": "runner",
+    "RunnerFuture": "runner",
     "TensorSpec": "models",
     "TorchModel": "torch_model",
     "TrainingError": "errors",

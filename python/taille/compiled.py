@@ -5,8 +5,11 @@ from __future__ import annotations
 import copy
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy.typing as npt
 
 from taille.arrays import InputBinder, give_back
 from taille.errors import ArtefactError
@@ -42,6 +45,9 @@ class CompiledModel(BaseMLModel):
 
     One model may be called from several threads at once; `predict` releases the interpreter lock.
 
+    Attributes:
+        path: the file it was read from or last saved to, which a pickled `Runner` reads; None before.
+
     Shapes may vary from call to call. A shape is planned at its first call and known at the next; the plans of the last
     32 shapes are kept. Memory stays bounded whatever comes: the weights; one arena for each `predict` that runs at the
     same time as others, as large as its largest shape so far needed; and those plans, some 60 kB each for BERT-base
@@ -68,14 +74,23 @@ class CompiledModel(BaseMLModel):
         self._output_names = [s.name for s in self._outputs]
         self._binder = InputBinder(self._inputs, metadata.get("limits") or {})
         self._size_bytes: int | None = None
+        self.path: Path | None = None
 
     def predict(self, inputs: Any) -> Any:
         """Run on one batch; see `BaseMLModel.predict`. Ids outside an embedding or gather are a ValueError."""
         tensors = False
         outputs = self._model.run_again(inputs)
         if outputs is None:
-            arrays, tensors = self._binder.bind(inputs)
+            arrays, tensors = self.bind(inputs)
             outputs = self._model.run(arrays)
+        return self.arrange(outputs, tensors)
+
+    def bind(self, inputs: Any) -> tuple[dict[str, npt.NDArray[Any]], bool]:
+        """The inputs of a `predict` as arrays by name, checked, and whether they came as torch tensors."""
+        return self._binder.bind(inputs)
+
+    def arrange(self, outputs: Sequence[npt.NDArray[Any]], tensors: bool) -> Any:
+        """What `predict` gives back, of the native outputs."""
         return give_back(outputs, self._output_names, self._structure, tensors)
 
     def profile(self, inputs: Any) -> Profile:
@@ -126,6 +141,18 @@ class CompiledModel(BaseMLModel):
         """How many threads one `predict` uses."""
         return self._model.threads
 
+    @property
+    def native(self) -> _native.Model:
+        """The native executor, whose packed weights runners share."""
+        return self._model
+
+    @property
+    def most_samples(self) -> int | None:
+        """How large dimension 0 of the inputs may be, where that is bounded."""
+        dim = self._inputs[0].shape[0] if self._inputs and self._inputs[0].shape else None
+        limits = (self._metadata.get("limits") or {}).get(dim) if isinstance(dim, str) else None
+        return limits[1] if limits else None
+
     def nodes(self) -> list[dict[str, str]]:
         """Each node of the graph: name, op, kernel, precision, shape, and why that precision, where that is said."""
         return [{**node, "why": self._why(node["name"])} for node in self._model.describe()]
@@ -160,6 +187,7 @@ class CompiledModel(BaseMLModel):
 
         written = _native.save_artefact(str(path), self.graph, json.dumps(self._metadata))
         log.info("saved %s (%d bytes)", path, written)
+        self.path = Path(path).absolute()
         return written
 
     def __repr__(self) -> str:
@@ -206,4 +234,6 @@ def load(path: str | Path, *, threads: int | None = None, streams: int = 1) -> C
     except (ValueError, RecursionError) as error:
         raise ArtefactError(f"{path}: the metadata is not JSON: {error}") from None
     check_metadata(path, metadata)
-    return CompiledModel(graph, metadata, threads=threads, streams=streams)
+    model = CompiledModel(graph, metadata, threads=threads, streams=streams)
+    model.path = Path(path).absolute()
+    return model

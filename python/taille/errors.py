@@ -10,9 +10,12 @@ if TYPE_CHECKING:
 __all__ = [
     "ArtefactError",
     "CaptureError",
+    "ClosedError",
     "ConstraintError",
+    "DeadlineError",
     "Error",
     "IsaError",
+    "QueueFullError",
     "TrainingError",
     "TrainingInterrupt",
 ]
@@ -32,6 +35,18 @@ class IsaError(Error, ValueError):
 
 class CaptureError(Error):
     """The model cannot be captured; the message lists every unsupported node, with its shapes."""
+
+
+class QueueFullError(Error):
+    """A runner refuses a request, as `queue_size` of them are waiting."""
+
+
+class DeadlineError(Error, TimeoutError):
+    """A runner refuses a request, or gives it up: it cannot be answered by its deadline."""
+
+
+class ClosedError(Error, RuntimeError):
+    """The runner takes no requests: it was drained or closed, or it belongs to the process this one was forked off."""
 
 
 class TrainingError(Error, ValueError):

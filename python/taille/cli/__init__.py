@@ -1,6 +1,6 @@
 """The command line.
 
-`taille demo | optimize | compile | quantize | prune | bench | inspect | profile | report | doctor`
+`taille demo | optimize | compile | quantize | prune | bench | inspect | profile | report | serve | doctor`
 """
 
 from __future__ import annotations
