@@ -118,6 +118,7 @@ struct ThreadPool::State {
 
   bool acquire();
   void start_workers();
+  void end_workers();  // the caller holds them, or there is no other caller
   static void* work(void* worker);
 
   const int threads;
@@ -133,11 +134,16 @@ struct ThreadPool::State {
   int shares = 0;
 };
 
-ThreadPool::State::~State() {
-  if (started_in != fork_generation()) return;
-  for (int i = 0; i < started; ++i)
-    if (workers[i].word.exchange(kExit) == kParked) wake(workers[i].word);
-  for (int i = 0; i < started; ++i) pthread_join(workers[i].handle, nullptr);
+ThreadPool::State::~State() { end_workers(); }
+
+void ThreadPool::State::end_workers() {
+  if (started_in == fork_generation()) {
+    for (int i = 0; i < started; ++i)
+      if (workers[i].word.exchange(kExit) == kParked) wake(workers[i].word);
+    for (int i = 0; i < started; ++i) pthread_join(workers[i].handle, nullptr);
+  }
+  started = 0;
+  started_in = 0;
 }
 
 void ThreadPool::State::run_share(int share, int thread) const {
@@ -275,6 +281,13 @@ void ThreadPool::run(int64_t tasks, Body body) {
   if (nested || tasks == 1 || state_->threads == 1 || !state_->fork_join(tasks, body, true))
     for (int64_t task = 0; task < tasks; ++task) body(task, 0);
   inside_body = nested;
+}
+
+void ThreadPool::release() {
+  if (inside_body || state_->threads == 1) return;
+  while (!state_->acquire()) sched_yield();
+  state_->end_workers();
+  state_->owner.store(0, std::memory_order_release);
 }
 
 double ThreadPool::fork_join_seconds() {

@@ -49,6 +49,9 @@ class ThreadPool {
   // bodies of one call run at once with the same `thread`; results must not depend on the split.
   void run(int64_t tasks, FunctionRef<void(int64_t task, int thread)> body);
 
+  // Ends the workers, when the call that has them is done; the next fork starts new ones. Does nothing inside a body.
+  void release();
+
   // The measured cost of one fork-join in seconds while the workers spin (measured at the first call).
   double fork_join_seconds();
 

@@ -4,6 +4,7 @@
 #include "graph/optimize.h"
 #include "graph/quantize.h"
 #include "runtime/calibrate.h"
+#include "runtime/response_cache.h"
 
 namespace taille {
 
@@ -52,7 +53,7 @@ py::list run_model(Model& model, const py::dict& given, const std::optional<std:
   OutputArrays outputs(model.graph(), *plan, out);
   {
     py::gil_scoped_release nogil;  // raw pointers only; `inputs` and `outputs` hold the arrays
-    model.run(*plan, inputs.pointers, outputs.pointers);
+    model.answer(*plan, inputs.arrays, outputs.pointers);
   }
   return outputs.list();
 }
@@ -65,7 +66,7 @@ py::object run_again(Model& model, py::handle given) {
   OutputArrays outputs(model.graph(), *plan);
   {
     py::gil_scoped_release nogil;  // raw pointers only; `inputs` and `outputs` hold the arrays
-    model.run(*plan, inputs->pointers, outputs.pointers);
+    model.answer(*plan, inputs->arrays, outputs.pointers);
   }
   return outputs.list();
 }
@@ -173,7 +174,11 @@ void bind_runtime(py::module_& m) {
       .def("describe", &describe_model)
       .def("plan_count", &Model::plan_count)
       .def("arena_bytes", &Model::arena_bytes)
-      .def("release", &Model::release, "Drops plans and arenas; the next run makes new ones.")
+      .def("release", &Model::release, py::call_guard<py::gil_scoped_release>(),  // waits for runs to end
+           "Drops plans, arenas and cached responses and ends the threads; the next run makes new ones.")
+      .def("set_cache", &Model::set_cache, py::arg("cache").none(true),
+           "What `run` keeps its answers in; None: nowhere.")
+      .def_property_readonly("cache", &Model::cache)
       .def_property_readonly("threads", &Model::threads)
       .def_property_readonly("isa", [](const Model& model) { return std::string(name_of(model.isa())); })
       .def_property_readonly("graph", [](const Model& model) { return Graph(model.graph()); });

@@ -1,10 +1,15 @@
 // _native.testing: parts that have no public name but are tested by themselves.
 #include <algorithm>
+#include <cstring>
+#include <span>
+#include <string_view>
 
+#include "base/hash64.h"
 #include "bindings/bindings.h"
 #include "graph/optimize.h"
 #include "runtime/model.h"
 #include "runtime/partition.h"
+#include "runtime/response_cache.h"
 
 namespace taille {
 
@@ -23,6 +28,34 @@ py::tuple place(const std::vector<std::tuple<int64_t, int32_t, int32_t>>& given)
   std::vector<int64_t> offsets;
   for (const Block& b : blocks) offsets.push_back(b.offset);
   return py::make_tuple(offsets, total);
+}
+
+std::span<const uint8_t> bytes_of_text(const py::bytes& text) {
+  const auto view = static_cast<std::string_view>(text);
+  return {reinterpret_cast<const uint8_t*>(view.data()), view.size()};
+}
+
+// What the cache answers to one input of bytes, where `compute(bytes) -> bytes` is the model.
+py::bytes answer_from(ResponseCache& cache, uint64_t model, const py::bytes& given, int64_t output_bytes,
+                      const py::function& compute) {
+  check(output_bytes >= 0, "answer_from: output_bytes is ", output_bytes);
+  const auto input = bytes_of_text(given);
+  const auto count = static_cast<int64_t>(input.size());
+  std::string out(static_cast<size_t>(output_bytes), '\0');
+  const InputArray array{input.data(), DType::u8, {count}};
+  const OutputArray output{out.data(), output_bytes};
+  const auto run = [&](std::span<const void* const> from, std::span<void* const> to) {
+    py::gil_scoped_acquire gil;
+    const auto result =
+        compute(py::bytes(static_cast<const char*>(from[0]), static_cast<size_t>(count))).cast<std::string>();
+    check(static_cast<int64_t>(result.size()) == output_bytes, "answer_from: compute gave ", result.size(), " bytes");
+    if (output_bytes > 0) std::memcpy(to[0], result.data(), result.size());
+  };
+  {
+    py::gil_scoped_release nogil;  // `given` is held by the caller; `run` takes the GIL where it needs it
+    cache.answer(model, {&array, 1}, {&output, 1}, run);
+  }
+  return out;
 }
 
 }  // namespace
@@ -51,6 +84,11 @@ void bind_testing(py::module_& m) {
         return runs_of_equal_work(work, grain, n, parts);
       },
       py::arg("work"), py::arg("grain"), py::arg("n"), py::arg("parts"), "First elements of the runs, and n.");
+  m.def(
+      "hash64", [](const py::bytes& bytes, uint64_t seed) { return hash64(bytes_of_text(bytes), seed); },
+      py::arg("data"), py::arg("seed") = 0);
+  m.def("answer_from", &answer_from, py::arg("cache"), py::arg("model"), py::arg("inputs"), py::arg("output_bytes"),
+        py::arg("compute"), "ResponseCache::answer with a Python function as the model.");
   m.def("place_blocks", &place, py::arg("blocks"), "Offsets and total for (bytes, first step, last step) blocks.");
 }
 

@@ -36,6 +36,7 @@ void bind_graph(py::module_& m);
 void bind_half(py::module_& m);
 void bind_pruning_mask(py::module_& m);
 void bind_artefact(py::module_& m);
+void bind_cache(py::module_& m);
 void bind_runtime(py::module_& m);
 void bind_batcher(py::module_& m);
 void bind_quantization(py::module_& m);

@@ -10,6 +10,7 @@ PYBIND11_MODULE(_native, m) {
   taille::bind_half(m);
   taille::bind_pruning_mask(m);
   taille::bind_artefact(m);
+  taille::bind_cache(m);
   taille::bind_runtime(m);
   taille::bind_batcher(m);
   taille::bind_quantization(m);

@@ -1,6 +1,7 @@
 // A graph made ready to run: one operator per node (weights packed), plans per shape, workspaces for concurrent runs.
 #pragma once
 
+#include <atomic>
 #include <list>
 #include <map>
 #include <memory>
@@ -11,15 +12,12 @@
 
 #include "base/thread_pool.h"
 #include "graph/graph.h"
+#include "runtime/call_arrays.h"
 #include "runtime/plan.h"
 
 namespace taille {
 
-struct InputArray {
-  const void* data;  // row-major
-  DType dtype;
-  Dims dims;
-};
+class ResponseCache;
 
 struct NodeInfo {
   std::string name, op, kernel, precision;
@@ -57,10 +55,16 @@ class Model {
   void run_on(ThreadPool& pool, const Plan& plan, std::span<const void* const> inputs, std::span<void* const> outputs,
               const Hook& hook = {});
 
+  // As run, or the outputs of the response cache where there is one. `inputs` are those of the plan.
+  void answer(const Plan& plan, std::span<const InputArray> inputs, std::span<void* const> outputs);
+  // What answers are kept in from now on; null: nowhere. One cache may serve several models.
+  void set_cache(std::shared_ptr<ResponseCache> cache);
+  std::shared_ptr<ResponseCache> cache() const;
+
   std::vector<NodeInfo> describe() const;
   size_t plan_count() const;
   int64_t arena_bytes() const;  // of all workspaces
-  // Drops plans and workspaces; the next run makes new ones.
+  // Drops plans, workspaces and what the response cache holds, and ends the threads; the next run makes new ones.
   void release();
 
   static constexpr size_t kMaxPlans = 32;
@@ -79,8 +83,11 @@ class Model {
   ThreadPool pool_;
   EngineConfig config_;
   bool whole_;
+  uint64_t id_;  // no other model of this process has or had it
   std::vector<OperatorPtr> operators_;
-  mutable std::mutex mutex_;     // guards the two below
+  std::atomic<bool> has_cache_{false};
+  mutable std::mutex mutex_;  // guards all below
+  std::shared_ptr<ResponseCache> cache_;
   std::list<CachedPlan> plans_;  // most recently used first
   std::vector<Workspace> workspaces_;
   int64_t arena_bytes_ = 0;

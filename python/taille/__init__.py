@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from taille import kernels
+    from taille.caching import setup_caching
+    from taille.cleanup import cleanup_resources
     from taille.compilation import compile_model
     from taille.compiled import CompiledModel, load
     from taille.config import INFERENCE_CONFIG, PERFORMANCE_CONFIG, RESOURCE_CONFIG
     from taille.distillation import DistilledModel, distill_model
+    from taille.embedding import get_cmake_dir, get_include
     from taille.errors import (
         ArtefactError,
         CaptureError,
@@ -63,12 +66,16 @@ __all__ = [
     "TorchModel",
     "TrainingError",
     "TrainingInterrupt",
+    "cleanup_resources",
     "compile_model",
     "distill_model",
+    "get_cmake_dir",
+    "get_include",
     "kernels",
     "load",
     "prune_model",
     "quantize_model",
+    "setup_caching",
     "test_optimization",
     "test_resource_usage",
 ]
@@ -98,11 +105,15 @@ _MODULES = {
     "TorchModel": "torch_model",
     "TrainingError": "errors",
     "TrainingInterrupt": "errors",
+    "cleanup_resources": "cleanup",
     "compile_model": "compilation",
     "distill_model": "distillation",
+    "get_cmake_dir": "embedding",
+    "get_include": "embedding",
     "load": "compiled",
     "prune_model": "pruning",
     "quantize_model": "quantization",
+    "setup_caching": "caching",
     "test_optimization": "validation",
     "test_resource_usage": "validation",
 }

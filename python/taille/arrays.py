@@ -1,7 +1,7 @@
 """Binding what a user passes to `predict` to a model's named inputs, and giving outputs back in the same kind.
 
 Nothing is converted in silence except memory layout: dtypes and shapes must be those of the model. torch tensors are
-recognised through `sys.modules`, so torch is never imported here.
+recognised through `sys.modules`, so torch is never imported here; arrays of other packages come by DLPack.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ __all__ = ["InputBinder", "Limits", "check_arrays", "give_back", "name_inputs"]
 
 Array = npt.NDArray[Any]
 Limits = Mapping[str, Sequence[int | None]]  # named dimension -> [least, most or None]
+DLPACK_CPU = 1  # kDLCPU of dlpack.h
 
 
 def is_tensor(value: object) -> bool:
@@ -63,7 +64,25 @@ def as_array(name: str, value: Any) -> Array:
             raise TypeError(f"input '{name}' is bfloat16; taille takes float32: .float()")
         array: Array = value.detach().resolve_conj().resolve_neg().numpy()
         return array
-    raise TypeError(f"input '{name}' is {type(value).__name__}; wanted a numpy array or a torch tensor")
+    if hasattr(value, "__dlpack__") and hasattr(value, "__dlpack_device__"):
+        return from_dlpack(name, value)
+    raise TypeError(
+        f"input '{name}' is {type(value).__name__}; wanted a numpy array or a torch tensor (or another with __dlpack__)"
+    )
+
+
+def from_dlpack(name: str, value: Any) -> Array:
+    """View the memory of any array that speaks DLPack, where it lies on the CPU; nothing is copied."""
+    kind = type(value).__name__
+    device, _ = value.__dlpack_device__()
+    if device != DLPACK_CPU:
+        raise TypeError(
+            f"input '{name}' is a {kind} on DLPack device {int(device)}; wanted one on the CPU ({DLPACK_CPU})"
+        )
+    try:
+        return np.from_dlpack(value)
+    except (BufferError, RuntimeError, TypeError, ValueError) as error:  # such as a dtype that numpy has not
+        raise TypeError(f"input '{name}' is a {kind} whose memory numpy cannot view: {error}") from error
 
 
 def check_arrays(arrays: Mapping[str, Array], spec: Sequence[TensorSpec], limits: Limits) -> None:

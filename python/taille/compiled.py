@@ -153,6 +153,25 @@ class CompiledModel(BaseMLModel):
         limits = (self._metadata.get("limits") or {}).get(dim) if isinstance(dim, str) else None
         return limits[1] if limits else None
 
+    def set_cache(self, cache: _native.ResponseCache | None) -> None:
+        """Keep the answers of `predict` there from now on; None: nowhere. `taille.setup_caching` makes one."""
+        self._model.set_cache(cache)
+
+    @property
+    def cache_statistics(self) -> dict[str, Any] | None:
+        """What the response cache has done so far; None where there is none.
+
+        `hits`, `misses` (computed and kept), `shared` (waited for an equal request in flight), `no_room` (computed and
+        not kept), `bypassed` (while it was off), `evictions`, `expired`, `entries`, `bytes`, `waiting` (now, for equal
+        requests in flight), `on`, and how often it was `switched_off`.
+        """
+        cache = self._model.cache
+        return None if cache is None else cache.statistics()
+
+    def release(self) -> None:
+        """Give back arenas, plans, cached responses and threads; the next `predict` makes new ones."""
+        self._model.release()
+
     def nodes(self) -> list[dict[str, str]]:
         """Each node of the graph: name, op, kernel, precision, shape, and why that precision, where that is said."""
         return [{**node, "why": self._why(node["name"])} for node in self._model.describe()]

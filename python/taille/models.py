@@ -37,11 +37,13 @@ class BaseMLModel(ABC):
         """Run the model on one batch.
 
         Args:
-            inputs: a numpy array or a torch tensor; for several inputs a tuple of them in the order of `input_spec`,
-                or a dict by name. Dtypes and shapes as `input_spec` says; nothing is converted in silence.
+            inputs: a numpy array, a torch tensor or, for a native model, another array on the CPU with `__dlpack__`
+                (not copied where it is contiguous); for several inputs a tuple of them in the order of `input_spec`, or
+                a dict by name. Dtypes and shapes as `input_spec` says; nothing is converted in silence.
 
         Returns:
-            Arrays of the kind that went in (numpy or torch): one, a tuple, or a dict by name, as the model gives.
+            Arrays of the kind that went in (torch, or numpy for all others): one, a tuple, or a dict by name, as the
+            model gives.
 
         Raises:
             TypeError: an input is not an array, or has another dtype than the model takes.

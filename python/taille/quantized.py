@@ -40,6 +40,10 @@ class QuantizedModel(BaseMLModel):
             self._native = CompiledModel(self.graph, self._metadata)
         return self._native
 
+    def release(self) -> None:
+        """Give back what running it takes; the next `predict` makes it anew."""
+        self._native = None
+
     def predict(self, inputs: Any) -> Any:
         """Run natively on one batch; see `BaseMLModel.predict`."""
         return self._compiled().predict(inputs)

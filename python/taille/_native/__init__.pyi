@@ -1,6 +1,6 @@
 """The native engine of taille."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from typing import Any
 
@@ -131,6 +131,19 @@ class Calibrator:
     @property
     def batches(self) -> int: ...
 
+class ResponseCache:
+    def __init__(
+        self,
+        size: int,
+        ttl: float,
+        window: int = 4096,
+        hash_bits: int = 64,
+        clock: Callable[[], int] | None = None,
+        on_switch: Callable[[bool, str], object] | None = None,
+    ) -> None: ...
+    def clear(self) -> None: ...
+    def statistics(self) -> dict[str, Any]: ...
+
 class Model:
     def __init__(self, graph: Graph, threads: int = 0, isa: str = "") -> None: ...
     def run(
@@ -143,6 +156,9 @@ class Model:
     def plan_count(self) -> int: ...
     def arena_bytes(self) -> int: ...
     def release(self) -> None: ...
+    def set_cache(self, cache: ResponseCache | None) -> None: ...
+    @property
+    def cache(self) -> ResponseCache | None: ...
     @property
     def threads(self) -> int: ...
     @property

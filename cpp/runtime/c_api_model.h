@@ -1,0 +1,49 @@
+// Inside of the C API: a model that is open, and the tensors of a call.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "runtime/c_api_support.h"
+#include "runtime/model.h"
+
+namespace taille::c_api {
+
+// The taille_dtype of an input or output.
+int32_t code_of(DType dtype);
+
+// An input or output as the model tells of it.
+struct Described {
+  std::string name;
+  DType dtype;
+  std::vector<int64_t> dims;  // TAILLE_DYNAMIC where it varies
+  std::vector<std::string> texts;
+  std::vector<std::pair<int64_t, int64_t>> limits;  // least and most, as Python's predict has them
+};
+
+class OpenModel {
+ public:
+  // Throws as load_artefact and Model do.
+  OpenModel(const std::string& path, int threads);
+
+  std::unique_ptr<Model> model;
+  std::vector<Described> inputs, outputs;
+
+  // The arrays of a call; throws std::invalid_argument or TypeError naming the input. Without `with_data`, neither
+  // data nor bytes are looked at.
+  std::vector<InputArray> arrays(const taille_tensor* given, size_t count, bool with_data) const;
+  // The dtype, rank, dims and bytes of each output under a plan.
+  std::vector<taille_tensor> shapes(const Plan& plan) const;
+  // Throws unless `given` are as many outputs, none of them without room for what `shapes` says or in the way of
+  // others.
+  void check_outputs(std::span<const InputArray> in, std::span<const taille_tensor> shapes, const taille_tensor* given,
+                     size_t count) const;
+};
+
+Handles<OpenModel>& open_models();
+
+}  // namespace taille::c_api
