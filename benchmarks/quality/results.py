@@ -44,7 +44,10 @@ class Results:
 
     def markdown(self) -> str:
         """A table for each network."""
-        parts = ["Made by `python benchmarks/quality`; do not edit.\n"]
+        parts = [
+            "Made by `python benchmarks/quality`; do not edit. Recovery took that long on a machine that did other "
+            "things too; a row that was interrupted counts from where it went on.\n"
+        ]
         for subject, head in HEADS.items():
             mine = [c for c in cells() if c.subject == subject and c.key in self.rows]
             if not mine:
