@@ -66,20 +66,21 @@ def held(runner: Runner, inputs: object) -> Iterator[None]:
     Nobody may ask for a result meanwhile, as that would run it.
     """
     assert runner.streams == 1
-    inside, release, me = threading.Event(), threading.Event(), threading.get_ident()
+    inside, release, missed, me = threading.Event(), threading.Event(), threading.Event(), threading.get_ident()
 
     def stay(_future: object) -> None:
-        if threading.get_ident() != me:  # else it was done before this was added
-            inside.set()
-            release.wait(60)
+        if threading.get_ident() == me:  # it was done before this was added
+            missed.set()
+            return
+        inside.set()
+        release.wait(60)
 
     while True:
-        future = runner.submit(inputs)
-        future.add_done_callback(stay)
-        while not inside.is_set() and not future.done():
-            inside.wait(0.001)
-        if inside.wait(0.05):
+        missed.clear()
+        runner.submit(inputs).add_done_callback(stay)
+        if not missed.is_set():
             break
+    assert inside.wait(60)
     try:
         yield
     finally:
