@@ -13,7 +13,7 @@
 
 namespace taille {
 
-class Histogram {
+class DurationHistogram {
  public:
   void add(double seconds) {
     const auto nanoseconds = static_cast<uint64_t>(std::clamp(seconds, 0.0, 1e6) * 1e9);

@@ -290,9 +290,9 @@ void bind_testing_batcher(py::module_& m) {
   m.def(
       "histogram_quantiles",
       [](const std::vector<double>& seconds, const std::vector<double>& shares) {
-        Histogram histogram;
+        DurationHistogram histogram;
         for (double s : seconds) histogram.add(s);
-        const Histogram::Snapshot snapshot = histogram.snapshot();
+        const DurationHistogram::Snapshot snapshot = histogram.snapshot();
         std::vector<double> out;
         for (double share : shares) out.push_back(snapshot.quantile(share));
         return out;

@@ -207,7 +207,7 @@ BatcherStats Batcher::stats() const {
   for (const auto& n : c.sizes) out.batch_sizes.push_back(BatcherCounters::get(n));
   out.submitted = BatcherCounters::get(c.submitted);
   out.in_flight = out.submitted - out.completed - out.failed - out.cancelled - out.expired;
-  const Histogram::Snapshot latency = c.latency.snapshot();
+  const DurationHistogram::Snapshot latency = c.latency.snapshot();
   out.latency_p50 = latency.quantile(0.5);
   out.latency_p90 = latency.quantile(0.9);
   out.latency_p99 = latency.quantile(0.99);

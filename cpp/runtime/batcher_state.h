@@ -25,7 +25,7 @@ struct BatcherCounters {
   std::atomic<uint64_t> submitted{0}, completed{0}, failed{0}, cancelled{0}, expired{0}, refused_full{0},
       refused_deadline{0}, batches{0}, samples{0}, depth{0}, peak{0};
   std::vector<std::atomic<uint64_t>> sizes;
-  Histogram latency;
+  DurationHistogram latency;
 
   explicit BatcherCounters(int64_t max_batch) : sizes(static_cast<size_t>(max_batch) + 1) {}
   static void add(std::atomic<uint64_t>& count, uint64_t n = 1) { count.fetch_add(n, std::memory_order_relaxed); }
