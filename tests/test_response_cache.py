@@ -218,7 +218,7 @@ def test_no_model_answers_for_another() -> None:
 
 
 def test_many_entries_take_tables_that_are_counted() -> None:
-    cache = ResponseCache(10**7, 1.0)
+    cache = ResponseCache(10**7, 3600.0, window=10**6)  # whether it pays is not asked here
     keys = [i.to_bytes(4, "little") for i in range(3000)]
     for key in keys:
         answer_from(cache, 1, key, 4, model(4))

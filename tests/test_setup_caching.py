@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import threading
@@ -51,7 +52,7 @@ def test_shapes_and_signs_of_zeros_count() -> None:
     taille.setup_caching(model)
     numbers = np.arange(12, dtype=F32)
     for shape in ((2, 6), (3, 4), (6, 2), (2, 6)):
-        np.testing.assert_array_equal(model.predict(numbers.reshape(shape)), numbers.reshape(shape).mean(1))
+        np.testing.assert_allclose(model.predict(numbers.reshape(shape)), numbers.reshape(shape).mean(1), rtol=1e-6)
     for zero in (0.0, -0.0):
         model.predict(np.full((1, 1), zero, F32))
     assert (counts(model)["misses"], counts(model)["hits"]) == (5, 1)
@@ -171,7 +172,19 @@ def test_bad_arguments() -> None:
 
 
 def own_threads() -> int:
-    return sum((task / "comm").read_text() == "taille\n" for task in Path("/proc/self/task").iterdir())
+    count = 0
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):  # it ended just now
+            count += (task / "comm").read_text() == "taille\n"
+    return count
+
+
+def settles_at(threads: int) -> bool:
+    """Whether there are so many, or will be soon: a thread that was joined is listed for a moment more."""
+    until = time.monotonic() + 10
+    while own_threads() != threads and time.monotonic() < until:
+        time.sleep(1e-3)
+    return own_threads() == threads
 
 
 def test_cleanup_gives_back_everything_and_the_model_goes_on() -> None:
@@ -181,14 +194,14 @@ def test_cleanup_gives_back_everything_and_the_model_goes_on() -> None:
     taille.setup_caching(model)
     x = np.random.default_rng(0).standard_normal((64, 512), F32)
     wanted = model.predict(x)
-    assert own_threads() == before + 1
+    assert settles_at(before + 1)
     for _ in range(2):
         taille.cleanup_resources(model)
-        assert own_threads() == before
+        assert settles_at(before)
         assert (model._model.plan_count(), model._model.arena_bytes()) == (0, 0)
         assert (counts(model)["entries"], counts(model)["bytes"]) == (0, 0)
     np.testing.assert_array_equal(model.predict(x), wanted)
-    assert own_threads() == before + 1
+    assert settles_at(before + 1)
     np.testing.assert_array_equal(model.predict(x), wanted)
     assert counts(model)["hits"] == 1
 
