@@ -14,6 +14,7 @@ from taille.cli.profile import profile
 from taille.cli.prune import prune
 from taille.cli.quantize import quantize
 from taille.cli.report import report
+from taille.cli.transport import delta, pack, patch, unpack
 
 __all__ = ["app"]
 
@@ -33,4 +34,8 @@ app.command()(bench)
 app.command()(inspect)
 app.command()(profile)
 app.command()(report)
+app.command()(pack)
+app.command()(unpack)
+app.command()(delta)
+app.command()(patch)
 app.command()(doctor)
