@@ -39,7 +39,8 @@ class Results:
             self.rows = self.read()
             self.rows[cell.key] = self.rows.get(cell.key, {}) | row
             ordered = {c.key: self.rows[c.key] for c in cells() if c.key in self.rows}
-            replace(self.path, json.dumps(ordered, indent=1) + "\n")
+            rows = ",\n".join(f"{json.dumps(key)}: {json.dumps(row)}" for key, row in ordered.items())
+            replace(self.path, f"{{\n{rows}\n}}\n")
             replace(self.path.with_suffix(".md"), self.markdown())
 
     def markdown(self) -> str:

@@ -112,6 +112,8 @@ class Runner:
     waited `timeout`, when waiting longer threatens a deadline, and when another request is not expected soon enough to
     be worth the wait, which is learned from how often requests come and what batches cost.
 
+    A response cache of the model (`taille.setup_caching`) is not asked: every request is computed.
+
     The runner is closed at the end of a `with` block, or by `close`. It is pickled by the path of its model. A child of
     `os.fork` must make its own: every call there raises `taille.ClosedError`.
 
@@ -212,7 +214,7 @@ class Runner:
         when the deadline could no longer be met; `refused_full`, `refused_deadline`: not accepted. `batches`, `samples`
         (in batches) and `batch_sizes` (samples -> batches); `queue_depth` and `queue_peak` (requests that wait now, and
         waited at most); `in_flight` (accepted and not done). `latency_p50`, `_p90`, `_p99`, `_mean`: seconds from
-        `submit` until the answer was there, off by 7 % at most, 0 before the first; `latencies`: their histogram, as
+        `submit` until the answer was there, off by 6 % at most, 0 before the first; `latencies`: their histogram, as
         (upper bound in seconds, count).
         """
         return self._batcher.stats()
