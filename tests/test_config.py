@@ -14,7 +14,15 @@ from hypothesis import strategies as st
 
 import taille
 from support import output_of
-from taille.config import InferenceConfig, PerformanceConfig, ResourceConfig, format_size, parse_size, resolve
+from taille.config import (
+    InferenceConfig,
+    PerformanceConfig,
+    ResourceConfig,
+    format_size,
+    parse_size,
+    resolve,
+    short_size,
+)
 from taille.config.sections import Pruning, Quantization, checks
 
 DEFAULTS = {  # as the documentation promises them
@@ -243,6 +251,7 @@ def test_wrong_sizes(given: Any) -> None:
 def test_a_size_in_bytes_is_exact(size: int) -> None:
     assert parse_size(size) == parse_size(str(size)) == parse_size(f"{size}B") == size
     assert format_size(size).startswith(f"{size:,} bytes")
+    assert parse_size(short_size(size).replace(",", "")) == pytest.approx(size, rel=5e-3)  # by the same rule
 
 
 def test_config_needs_no_numpy() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from taille.cli.output import human_bytes, out, print_table
+from taille.cli.output import out, print_table
+from taille.config import short_size
 
 __all__ = ["markdown", "show", "show_kernels", "summary"]
 
@@ -22,7 +23,7 @@ def show_one(r: dict[str, Any]) -> None:
     rows = [
         (
             row["name"], f"{row['latency_p50_ms']:.3f}", f"{row['latency_p99_ms']:.3f}", f"{row['latency_min_ms']:.3f}",
-            f"{row['throughput_per_s']:.1f}", human_bytes(row["size_bytes"]), quality(row), ratio(row),
+            f"{row['throughput_per_s']:.1f}", short_size(row["size_bytes"]), quality(row), ratio(row),
         )
         for row in r["rows"]
     ]  # fmt: skip

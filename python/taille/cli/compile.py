@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from taille.cli.output import clear_errors, err, fail, human_bytes, out, print_json, require
+from taille.cli.output import clear_errors, err, fail, out, print_json, require
 from taille.cli.quantize import left_float32, show_left
 from taille.cli.sources import load_source
+from taille.config import short_size
 from taille.layer_report import LayerReport
 
 __all__ = ["compile_command"]
@@ -51,6 +52,6 @@ def compile_command(
     if as_json:
         print_json(result)
         return
-    out.print(f"{output}: {human_bytes(size)}, {precision}", markup=False)
+    out.print(f"{output}: {short_size(size)}, {precision}", markup=False)
     out.print(f"inputs  {'; '.join(inputs)}\noutputs {'; '.join(outputs)}", markup=False)
     show_left(report)

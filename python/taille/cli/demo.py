@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
-from taille.cli.output import clear_errors, human_bytes, out, print_json, print_table, progress_bars, require
+from taille.cli.output import clear_errors, out, print_json, print_table, progress_bars, require
+from taille.config import short_size
 
 if TYPE_CHECKING:
     import torch
@@ -233,7 +234,7 @@ def show(result: dict[str, Any]) -> None:
         (
             row["name"], f"{row['accuracy']:.2%}",
             *(f"{row[f'latency_ms_b{b}']:.3f} / {row[f'latency_p99_ms_b{b}']:.3f}" for b in BATCHES),
-            human_bytes(row["size_bytes"]),
+            short_size(row["size_bytes"]),
         )
         for row in result["rows"]
     ]  # fmt: skip
@@ -242,7 +243,7 @@ def show(result: dict[str, Any]) -> None:
     contract = result["contract"]
     out.print(
         f"contract: {contract['max_latency_ms']:.3f} ms at batch 1 (a quarter of torch's), "
-        f"{human_bytes(contract['max_size'])} (a quarter of torch's), {100 * DROP:.0f} point of accuracy lost; "
+        f"{short_size(contract['max_size'])} (a quarter of torch's), {100 * DROP:.0f} point of accuracy lost; "
         f"kept by: {result['chosen']}, the fastest of {len(result['candidates'])} candidates",
         markup=False,
     )

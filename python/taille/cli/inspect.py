@@ -6,8 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from taille.cli.output import clear_errors, fail, human_bytes, out, print_json, print_table, require
+from taille.cli.output import clear_errors, fail, out, print_json, print_table, require
 from taille.cli.sources import is_source, load_source
+from taille.config import short_size
 
 __all__ = ["inspect"]
 
@@ -77,7 +78,7 @@ def show(facts: dict[str, Any]) -> None:
         ("model", str(facts["name"])),
         ("inputs", "\n".join(facts["inputs"])),
         ("outputs", "\n".join(facts["outputs"])),
-        ("bytes", f"{facts['size_bytes']:,} ({human_bytes(facts['size_bytes'])})"),
+        ("bytes", f"{facts['size_bytes']:,} ({short_size(facts['size_bytes'])})"),
         ("parameters", f"{facts['parameter_count']:,}"),
         ("nodes", ", ".join(f"{n} {p}" for p, n in facts["precisions"].items())),
         ("recipe", "\n".join(map(str, facts["metadata"].get("recipe") or ["none: float32 as captured"]))),

@@ -16,7 +16,6 @@ __all__ = [
     "clear_errors",
     "err",
     "fail",
-    "human_bytes",
     "out",
     "print_json",
     "print_table",
@@ -87,13 +86,3 @@ def clear_errors() -> Iterator[None]:
         yield
     except (Error, ValueError, TypeError, OSError, ImportError) as error:
         raise fail(str(error)) from None
-
-
-def human_bytes(count: int) -> str:
-    """Bytes for people: 1,558,540 B as "1.49 MB"."""
-    size, unit = float(count), "B"
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1024 or unit == "GB":
-            break
-        size /= 1024
-    return f"{count} B" if unit == "B" else f"{size:.2f} {unit}"

@@ -12,7 +12,6 @@ from taille.cli.output import (
     clear_errors,
     err,
     fail,
-    human_bytes,
     out,
     print_json,
     print_table,
@@ -21,6 +20,7 @@ from taille.cli.output import (
     require,
 )
 from taille.cli.sources import load_source
+from taille.config import short_size
 
 __all__ = ["prune"]
 
@@ -97,7 +97,7 @@ def prune(
             "report": json.loads(pruned.report.to_json()),
         })  # fmt: skip
         return
-    out.print(f"{output}: {human_bytes(size)} of {human_bytes(before)}, {quantize or 'float32'}", markup=False)
+    out.print(f"{output}: {short_size(size)} of {short_size(before)}, {quantize or 'float32'}", markup=False)
     if isinstance(pruned, ChannelPrunedModel):
         out.print(f"{100 * step['achieved']:.2f} % of the weights of channels that can go remain", markup=False)
         if report:

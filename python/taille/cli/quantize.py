@@ -11,7 +11,6 @@ import typer
 from taille.cli.output import (
     clear_errors,
     err,
-    human_bytes,
     out,
     print_json,
     print_table,
@@ -20,6 +19,7 @@ from taille.cli.output import (
     require,
 )
 from taille.cli.sources import load_source
+from taille.config import short_size
 
 if TYPE_CHECKING:
     from taille.layer_report import LayerReport
@@ -82,7 +82,7 @@ def quantize(
         })  # fmt: skip
         return
     out.print(
-        f"{output}: {human_bytes(size)} of {human_bytes(before)}, {precision}: {small.report.counts()}", markup=False
+        f"{output}: {short_size(size)} of {short_size(before)}, {precision}: {small.report.counts()}", markup=False
     )
     show_left(small.report)
     for site in small.report.smoothing:

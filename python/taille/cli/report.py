@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from taille.cli.output import clear_errors, human_bytes, out, print_json
+from taille.cli.output import clear_errors, out, print_json
+from taille.config import short_size
 
 __all__ = ["report"]
 
@@ -25,4 +26,4 @@ def report(
     if as_json:
         print_json({"path": str(output), "bytes": written})
     else:
-        out.print(f"{output}: {human_bytes(written)}", markup=False, soft_wrap=True)
+        out.print(f"{output}: {short_size(written)}", markup=False, soft_wrap=True)

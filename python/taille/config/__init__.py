@@ -6,7 +6,7 @@ environment.
 
 from taille.config.resolve import INFERENCE_CONFIG, PERFORMANCE_CONFIG, RESOURCE_CONFIG, resolve
 from taille.config.sections import InferenceConfig, PerformanceConfig, ResourceConfig
-from taille.config.sizes import format_size, parse_size
+from taille.config.sizes import format_size, parse_size, short_size
 
 __all__ = [
     "INFERENCE_CONFIG",
@@ -18,4 +18,5 @@ __all__ = [
     "format_size",
     "parse_size",
     "resolve",
+    "short_size",
 ]

@@ -1,13 +1,18 @@
-"""Sizes in bytes as people write them: 5_000_000, "5MB", "1.5MiB"."""
+"""Sizes in bytes as people write them: 5_000_000, "5MB", "1.5MiB".
+
+One rule, in what is read and in every message, table and report: kB, MB, GB and TB are powers of 1000. Powers of 1024
+are called KiB, MiB, GiB and TiB; they are read, and never written.
+"""
 
 from __future__ import annotations
 
+import math
 import re
 from fractions import Fraction
 from numbers import Integral
 from typing import Any
 
-__all__ = ["format_size", "parse_size"]
+__all__ = ["format_size", "parse_size", "short_size"]
 
 UNITS = {
     "B": 1,
@@ -55,8 +60,16 @@ def parse_size(value: Any, name: str = "size") -> int:
     return size
 
 
+def short_size(size: float) -> str:
+    """Bytes as text for tables: "1.23 MB", with three digits; "999 B" below a kB."""
+    for unit in ("TB", "GB", "MB", "kB"):
+        if abs(size) >= UNITS[unit]:
+            value = size / UNITS[unit]
+            return f"{value:,.{max(0, 2 - math.floor(math.log10(abs(value))))}f} {unit}"
+    return f"{size:,.0f} B"
+
+
 def format_size(size: int) -> str:
     """Bytes as text for messages: "1,234,567 bytes (1.23 MB)"."""
     text = f"{size:,} bytes"
-    unit = next((u for u in ("GB", "MB", "kB") if abs(size) >= UNITS[u]), None)
-    return f"{text} ({size / UNITS[unit]:.3g} {unit})" if unit else text
+    return f"{text} ({short_size(size)})" if abs(size) >= UNITS["kB"] else text

@@ -9,9 +9,10 @@ import math
 import statistics
 from collections.abc import Sequence
 
+from taille.config import short_size
 from taille.report.findings import Candidate, Findings, Layer
 from taille.report.markup import Child, Markup, element
-from taille.report.quantities import bytes_text, digits, ms_text, tick_text, us_text
+from taille.report.quantities import digits, ms_text, tick_text, us_text
 from taille.report.scales import Scale, fit
 from taille.report.svg import Frame, drawing, label, mark, path, shortened
 
@@ -45,7 +46,7 @@ def pareto(findings: Findings, width: int) -> Markup:
     x_scale = fit([*xs, *limits[0]], frame.left, frame.right, log=max(xs) > LOG_FROM * min(xs))
     y_log = not by_quality and max(ys) > LOG_FROM * min(ys)
     y_scale = fit([*ys, *limits[1]], frame.bottom, frame.top, log=y_log, margin=0.12)
-    text = tick_text if by_quality else bytes_text
+    text = tick_text if by_quality else short_size
     most = 9 if wide else 5
     return drawing(
         width, height, f"{len(drawn)} candidates by latency and {'quality' if by_quality else 'bytes'}",
@@ -137,7 +138,7 @@ def told(candidate: Candidate, chosen: bool) -> str:
             candidate.key + (" (chosen)" if chosen else ""),
             ms_text(candidate.latency_ms) if candidate.latency_ms is not None else "",
             f"quality {digits(candidate.quality, 4)}" if candidate.quality is not None else "",
-            bytes_text(candidate.size_bytes) if candidate.size_bytes is not None else "",
+            short_size(candidate.size_bytes) if candidate.size_bytes is not None else "",
             "keeps the contract" if candidate.meets else "misses the contract",
         ])
     )  # fmt: skip

@@ -6,7 +6,7 @@ import math
 
 from taille.report.markup import Markup, element
 
-__all__ = ["bytes_text", "data", "digits", "ms_text", "percent", "tick_text", "times_text", "us_text"]
+__all__ = ["data", "digits", "ms_text", "percent", "tick_text", "times_text", "us_text"]
 
 
 MINUS = "\N{MINUS SIGN}"  # as wide as a digit, and never broken from its number
@@ -37,14 +37,6 @@ def ms_text(ms: float) -> str:
 def us_text(us: float) -> str:
     """Microseconds; from a thousand on, milliseconds."""
     return ms_text(us / 1000) if us >= 1000 else f"{digits(us)} µs"
-
-
-def bytes_text(count: float) -> str:
-    """Bytes, in the powers of 1000 that contracts are stated in: 1,561,320 as "1.56 MB"."""
-    for power, unit in ((4, "TB"), (3, "GB"), (2, "MB"), (1, "kB")):
-        if count >= 1000**power:
-            return f"{digits(count / 1000**power)} {unit}"
-    return f"{count:,.0f} B"
 
 
 def percent(share: float) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from taille.config import short_size
 from taille.report.findings import Findings
-from taille.report.quantities import bytes_text, digits, ms_text, percent, tick_text
+from taille.report.quantities import digits, ms_text, percent, tick_text
 
 __all__ = ["Bound", "judge"]
 
@@ -70,8 +71,8 @@ def bound(findings: Findings, key: str, kept: bool) -> Bound:
                      margin, digits(margin), kept)  # fmt: skip
     words = {
         "max_latency_ms": (f"latency of a call, p{contract.latency_percentile:g}", f"{tick_text(wanted)} ms", ms_text),
-        "max_size": ("size of the artefact", bytes_text(wanted), bytes_text),
-        "max_memory": ("peak memory", bytes_text(wanted), bytes_text),
+        "max_size": ("size of the artefact", short_size(wanted), short_size),
+        "max_memory": ("peak memory", short_size(wanted), short_size),
     }
     what, limit, text = words[key]
     margin = 1 - reached / wanted
