@@ -56,17 +56,31 @@ def test_batches_shrink_before_weights_go(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_the_buffer_bounds_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    native = taille.compile_model(case())
-    sizes = {4: 9e6, 2: 7e6, 1: 5e6}
+    native = taille.compile_model(case(), threads=1)
+    arenas = {batch: native.arena_bytes(evaluation.sample_of(case(), batch)) for batch in (256, 128, 1)}
+    assert arenas[256] > arenas[128] > arenas[1] > 0
 
     class Found:
         def optimize_model(self, _: Any, constraints: dict[str, Any], **__: Any) -> Any:
-            return native, {"peak_memory_bytes": sizes[constraints["batch_size"]], "size_bytes": 4e6}
+            return native, {"peak_memory_bytes": 5e6, "size_bytes": 4e6}
 
     monkeypatch.setattr(optimizer, "ModelOptimizer", Found)
-    for buffer, batch in (("6MB", 4), ("4MB", 2), ("1MB", 1)):
-        found = ResourceOptimizer({"memory": {"buffer_size": buffer}} | settings(batch_size=4))
-        assert found.optimize_memory(case(), "1GB").metadata["resources"]["batch_size"] == batch
+    for batch, buffer in arenas.items():
+        small = ResourceOptimizer({"memory": {"buffer_size": buffer}} | settings(batch_size=256))
+        stored = small.optimize_memory(case(), "1GB").metadata["resources"]
+        assert (stored["batch_size"], stored["arena_bytes"]) == (batch, buffer)
+    least = arenas[1]
+    with pytest.raises(taille.ConstraintError, match=f"buffer_size is .* a batch of 1 take {least:,} bytes"):
+        ResourceOptimizer({"memory": {"buffer_size": least - 1}} | settings()).optimize_memory(case(), "1GB")
+
+
+def test_the_arena_is_what_a_run_makes() -> None:
+    native = taille.compile_model(case(), threads=1)
+    sample = evaluation.sample_of(case(), 64)
+    planned = native.arena_bytes(sample)
+    assert native._model.arena_bytes() == 0
+    native.predict(sample)
+    assert native._model.arena_bytes() == planned
 
 
 def test_compute_goes_by_the_batch_and_the_threads() -> None:
@@ -84,7 +98,6 @@ def test_compute_goes_by_the_batch_and_the_threads() -> None:
         (lambda r: r.optimize_compute(case(), "fast"), TypeError, "target_latency is 'fast'"),
         (lambda r: r.optimize_compute(case(), 0), ValueError, "target_latency is 0"),
         (lambda r: r.optimize_compute(case(), 1, device="tpu"), ValueError, "device is 'tpu'"),
-        (lambda r: r.optimize_compute(case(), 1, device="cuda"), NotImplementedError, "cuda"),
     ],
 )
 def test_what_is_no_target(call: Any, error: type[Exception], message: str) -> None:

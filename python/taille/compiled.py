@@ -93,6 +93,14 @@ class CompiledModel(BaseMLModel):
         """What `predict` gives back, of the native outputs."""
         return give_back(outputs, self._output_names, self._structure, tensors)
 
+    def arena_bytes(self, inputs: Any) -> int:
+        """Bytes of buffers that one run on such inputs (as for `predict`) needs beyond weights, inputs and outputs.
+
+        They are planned, not measured; nothing runs.
+        """
+        arrays, _ = self._binder.bind(inputs)
+        return self._model.plan(arrays)
+
     def profile(self, inputs: Any) -> Profile:
         """Run once (inputs as for `predict`) and time every node."""
         arrays, _ = self._binder.bind(inputs)

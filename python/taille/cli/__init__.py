@@ -1,6 +1,7 @@
 """The command line.
 
-`taille demo | optimize | compile | quantize | prune | bench | inspect | profile | report | serve | doctor`
+`taille demo | optimize | compile | quantize | prune | bench | inspect | profile | report | serve`
+`taille pack | unpack | delta | patch | doctor`
 """
 
 from __future__ import annotations

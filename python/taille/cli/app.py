@@ -15,6 +15,7 @@ from taille.cli.prune import prune
 from taille.cli.quantize import quantize
 from taille.cli.report import report
 from taille.cli.serve import serve
+from taille.cli.transport import delta, pack, patch, unpack
 
 __all__ = ["app"]
 
@@ -35,4 +36,8 @@ app.command()(inspect)
 app.command()(profile)
 app.command()(report)
 app.command()(serve)
+app.command()(pack)
+app.command()(unpack)
+app.command()(delta)
+app.command()(patch)
 app.command()(doctor)
