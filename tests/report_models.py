@@ -48,7 +48,16 @@ def layer(name: str, us: float, before: float | None, **more: Any) -> dict[str, 
 def layers() -> list[dict[str, Any]]:
     return [
         layer("x.quantize", 2.5, None, op="quantize", precision="uint8", kernel="avx2"),
-        layer("body.0", 300.25, 1200.0, weight_bytes=36_864, share=0.2507, sqnr_db=31.4375, why="2.7 times as fast"),
+        layer(
+            "body.0",
+            300.25,
+            1200.0,
+            weight_bytes=36_864,
+            stored_bytes=9_530,
+            share=0.2507,
+            sqnr_db=31.4375,
+            why="2.7 times as fast",
+        ),
         layer("body.1", 150.125, 600.5, weight_bytes=147_456, share=0.2493, sqnr_db=29.0625),
         layer("head", 40.0, 40.0, op="linear", precision="float32", why="int8 is not faster here", weight_bytes=4096),
         layer("view", 0.0, 0.0, op="reshape", kernel="view"),
@@ -63,7 +72,8 @@ def metadata(contract: dict[str, Any] | None = None, *, quality: bool = True) ->
     times = {"chosen": 1.375 * rng.lognormal(0, 0.1, 500), "float32": 8.125 * rng.lognormal(0, 0.2, 500)}
     metrics = compared(chosen.metrics | {"speedup": 5.875}, baseline.metrics) | {"candidates": 5.0}
     asked = Contract.parse(contract or CONTRACT, has_eval=quality)
-    found = evidence(asked, chosen, rows, metrics, times, layers())
+    told = {"contract": asked.record(), "seed": 7, "ended": "the time budget was used up"}
+    found = evidence(told, chosen, rows, metrics, times, layers())
     steps = [{"step": "prune", "pattern": "block4x4", "weights": {"kept": 10}}, {"step": "quantize", "smooth": 0.5}]
     return {"name": "tiny", "recipe": steps, "versions": {"taille": "0.1.0", "numpy": "2.0"}, "search": found}
 

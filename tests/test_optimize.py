@@ -325,10 +325,12 @@ def test_the_command_line(tmp_path: Path) -> None:
     np.savez(tmp_path / "d.npz", inputs=HELD_OUT, targets=LABELS)
     common = ["optimize", f"{tmp_path}/m.py:model", "-o", f"{tmp_path}/x.safetensors", "--threads", "1"]
     given = [*common, "--max-size", "100kB", "--data", f"{tmp_path}/d.npz", "--journal", f"{tmp_path}/j", "--json"]
+    given += ["--techniques", "quantization, pruning", "--seed", "5"]
     done = CliRunner().invoke(app, given, catch_exceptions=False)
     assert done.exit_code == 0, done.output
     said = json.loads(done.stdout)
     assert said["metrics"]["size_bytes"] <= 100_000
+    assert (said["contract"]["techniques"], said["seed"]) == (["quantization", "pruning"], 5)
     assert taille.load(tmp_path / "x.safetensors").metadata["search"]["chosen"] == said["chosen"]
     refused = CliRunner().invoke(app, [*common, "--max-size", "50", "--journal", f"{tmp_path}/k"])
     assert refused.exit_code == 1

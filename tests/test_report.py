@@ -13,7 +13,7 @@ import pytest
 
 import report_models as models
 from nets import Net
-from report_models import CHOSEN, compiled, metadata
+from report_models import CHOSEN, CONTRACT, compiled, metadata
 from taille.compiled import CompiledModel
 from taille.optimization.evidence import layer_rows
 from taille.report import write_report
@@ -92,11 +92,12 @@ def test_layers_are_those_of_the_metadata() -> None:
     found = metadata()
     table = parsed(found).tables["Layers of the chosen model"]
     for one in found["search"]["layers"]:
-        wanted = [one.get(k) for k in ("us_float32", "us", "weight_bytes", "share", "sqnr_db")]
+        row = {"stored_bytes": one.get("weight_bytes")} | one  # artefacts of before know the weights' own bytes alone
+        wanted = [row.get(k) for k in ("us_float32", "us", "stored_bytes", "share", "sqnr_db")]
         assert exact(table[one["name"]]) == [v for v in wanted if v is not None]
         for key in ("op", "precision", "kernel", "why"):
             assert one[key] in [text for text, _ in table[one["name"]]]
-    assert [text for text, _ in table["body.0"]][2:7] == ["1.20 ms", "300 µs", "36.9 kB", "25.1 %", "31.4"]
+    assert [text for text, _ in table["body.0"]][2:7] == ["1.20 ms", "300 µs", "9.53 kB", "25.1 %", "31.4"]
 
 
 def test_before_and_after() -> None:
@@ -202,6 +203,7 @@ def test_only_markup_is_not_escaped() -> None:
 def test_text_cannot_become_markup(text) -> None:
     harmless, found = parsed(metadata()), metadata()
     search = found["search"]
+    search["ended"] = text
     found["name"] = search["chosen"] = search["candidates"][2]["key"] = text
     search["candidates"][-1]["error"] = text
     for key in ("name", "op", "precision", "kernel", "why"):
@@ -227,6 +229,21 @@ def test_names_go_into_commands_without_harm() -> None:
     assert "-o x-rm-rf-id.safetensors --max-latency-ms 2.5 --threads 2 --max-size 900000" in command(shown)
     assert '"x-rm-rf-id.safetensors"' in python_lines(shown)
     compile(python_lines(shown), "shown", "exec")
+
+
+def test_seed_techniques_and_the_end_are_told() -> None:
+    from taille.report.findings import read
+
+    found = metadata(CONTRACT | {"techniques": ["quantization", "pruning"]})
+    text = "".join(parsed(found).words)
+    assert "Seed of training: 7" in text
+    assert "The search ended: the time budget was used up." in text
+    assert "--techniques quantization,pruning --seed 7" in command(read(found))
+    assert "}, seed=7)" in python_lines(read(found))
+    del found["search"]["seed"], found["search"]["ended"]  # as in artefacts of before
+    old = "".join(parsed(found).words)
+    assert "Seed" not in old
+    assert "The search ended" not in old
 
 
 def changed(found: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
@@ -265,6 +282,8 @@ def changed(found: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
         ("search/latencies_ms/float32", ..., r"\['latencies_ms'\] has no 'float32'"),
         ("search/latencies_ms/chosen", [], r"\['chosen'\] is \[\]; wanted at least one number"),
         ("search/latencies_ms/chosen", [0.0], r"\['chosen'\]\[0\] is 0.0; wanted a number from 1e-09"),
+        ("search/seed", 1.5, r"\['seed'\] is 1.5; wanted a whole number"),
+        ("search/ended", 3, r"\['ended'\] is 3; wanted text"),
         ("search/layers/0/us", ..., r"\['layers'\]\[0\] has no 'us'"),
         ("search/layers/0/why", 3, r"\['why'\] is 3; wanted text"),
         ("recipe", {}, r"metadata\['recipe'\] is \{\}; wanted a list"),

@@ -11,7 +11,6 @@ from taille.cli.output import (
     clear_errors,
     err,
     fail,
-    human_bytes,
     out,
     print_json,
     print_table,
@@ -20,6 +19,7 @@ from taille.cli.output import (
     require,
 )
 from taille.cli.sources import is_source, load_source
+from taille.config import short_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -46,6 +46,13 @@ def optimize(
     max_accuracy_drop: Annotated[float | None, typer.Option(help="That quality may fall by.")] = None,
     min_accuracy: Annotated[float | None, typer.Option(help="That quality may fall to.")] = None,
     time_budget: Annotated[float, typer.Option(help="Seconds for the search.")] = 600.0,
+    techniques: Annotated[
+        str | None,
+        typer.Option(help="Those that may be used, as quantization,pruning; of quantization, pruning, distillation."),
+    ] = None,
+    executor: Annotated[
+        str, typer.Option(help="Where candidates are made: local, or ray, on the Ray cluster that RAY_ADDRESS names.")
+    ] = "local",
     data: Annotated[
         str | None,
         typer.Option(help="Samples with labels: an .npz with inputs and targets, a folder of images by class, or "
@@ -67,9 +74,10 @@ def optimize(
             "max_latency_ms": max_latency_ms, "latency_percentile": latency_percentile, "batch_size": batch_size,
             "threads": threads, "max_size": max_size, "max_memory": max_memory,
             "max_accuracy_drop": max_accuracy_drop, "min_accuracy": min_accuracy, "time_budget_s": time_budget,
+            "techniques": None if techniques is None else [t.strip() for t in techniques.split(",")],
         }  # fmt: skip
         model = open_model(source, data, metric)
-        optimizer = ModelOptimizer()
+        optimizer = ModelOptimizer(executor=executor)
         try:
             with progress_bars(transient=True) as bars:
                 native, metrics = optimizer.optimize_model(
@@ -95,7 +103,8 @@ def optimize(
         return
     show_candidates(search["candidates"], search["chosen"])
     show_metrics(search["chosen"], metrics)
-    out.print(f"{output}: {human_bytes(output.stat().st_size)}", markup=False, soft_wrap=True)
+    out.print(f"the search ended: {search['ended']}; seed {search['seed']}", markup=False)
+    out.print(f"{output}: {short_size(output.stat().st_size)}", markup=False, soft_wrap=True)
 
 
 def open_model(source: str, data: str | None, metric: str) -> TorchModel:
@@ -142,7 +151,7 @@ def show_candidates(candidates: Sequence[Mapping[str, Any]], chosen: str = "") -
         predicted = f"{one['predicted_ms']:.3f}" if one["predicted_ms"] else ""
         rows.append(
             (one["key"] + (" <- chosen" if one["key"] == chosen else ""), f"{found['latency_ms']:.3f}", predicted,
-             quality, human_bytes(int(found["size_bytes"])), f"{one['seconds']:.1f}")
+             quality, short_size(int(found["size_bytes"])), f"{one['seconds']:.1f}")
             if found else (one["key"], "", "", "", one["error"][:80], "")
         )  # fmt: skip
     print_table("candidates", ("recipe", "ms", "predicted", "quality", "size", "took s"), rows)

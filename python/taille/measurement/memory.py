@@ -14,7 +14,7 @@ import numpy as np
 from taille.batches import Arrays
 from taille.compiled import CompiledModel
 
-__all__ = ["peak_memory"]
+__all__ = ["peak_memory", "why_not_measured"]
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +24,13 @@ CHILD = (
     "from taille.measurement.resident import main; main(*sys.argv[2:])"
 )
 TIMEOUT = 600  # seconds
+
+
+def why_not_measured() -> str:
+    """Why `peak_memory` gives None here; "" where it does not."""
+    if not Path("/proc/self/status").exists():
+        return "this system has no /proc/self/status"
+    return "" if sys.executable else "this process has no interpreter to start"
 
 
 def peak_memory(model: CompiledModel, arrays: Arrays) -> int | None:
@@ -39,8 +46,8 @@ def peak_memory(model: CompiledModel, arrays: Arrays) -> int | None:
     Raises:
         RuntimeError: the process failed; the message ends with what it said.
     """
-    if not sys.executable or not Path("/proc/self/status").exists():
-        log.warning("peak memory is not measured: there is no /proc, or no interpreter to start")
+    if why := why_not_measured():
+        log.warning("peak memory is not measured: %s", why)
         return None
     with tempfile.TemporaryDirectory(prefix="taille-") as folder:
         artefact, inputs = Path(folder, "model.safetensors"), Path(folder, "inputs.npz")

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from taille.config import parse_size
+from taille.config import format_size, parse_size
 from taille.hints import did_you_mean
 
-__all__ = ["TECHNIQUES", "Contract", "Shortfall"]
+__all__ = ["SIZES", "TECHNIQUES", "Contract", "Shortfall"]
 
 TECHNIQUES = ("quantization", "pruning", "distillation")
+SIZES = ("max_size", "max_memory")
 DEFAULT_BUDGET_S = 600.0
 DEFAULT_DROP = 0.01
 
@@ -34,6 +35,9 @@ class Shortfall:
     def __str__(self) -> str:
         if self.bound in ("max_accuracy_drop", "min_accuracy"):
             return f"{self.bound}: {self.value:.4f}, wanted {self.limit:.4f} (off by {self.excess:.4f})"
+        if self.bound in SIZES and math.isfinite(self.value):
+            wanted = format_size(int(self.limit))
+            return f"{self.bound}: {format_size(int(self.value))}, wanted at most {wanted} ({self.excess:+.0%})"
         return f"{self.bound}: {self.value:,.4g}, wanted at most {self.limit:,.4g} ({self.excess:+.0%})"
 
 
@@ -81,7 +85,7 @@ class Contract:
                     f"constraints['{key}'] is unknown; {did_you_mean(key, known)}there are {', '.join(known)}"
                 )
         given = {k: v for k, v in constraints.items() if v is not None}
-        for key in ("max_size", "max_memory"):
+        for key in SIZES:
             if key in given:
                 given[key] = parse_size(given[key], f"constraints['{key}']")
         for key, (least, most, open_ends) in _RANGES.items():

@@ -12,9 +12,9 @@ import numpy as np
 
 import taille
 from taille.compiled import CompiledModel
-from taille.optimization.contract import Contract
 from taille.optimization.journal import Entry
 from taille.samples import Feed
+from taille.transport.layout import stored_bytes
 
 __all__ = ["compared", "evidence", "layer_rows"]
 
@@ -35,13 +35,13 @@ def compared(found: Mapping[str, float], baseline: Mapping[str, float]) -> dict[
 
 
 def evidence(
-    contract: Contract, chosen: Entry, entries: Sequence[tuple[Entry, bool, bool]], metrics: Mapping[str, float],
+    search: Mapping[str, Any], chosen: Entry, entries: Sequence[tuple[Entry, bool, bool]], metrics: Mapping[str, float],
     latencies: Mapping[str, Sequence[float]], layers: list[dict[str, Any]],
 ) -> dict[str, Any]:  # fmt: skip
     """A JSON-compatible object.
 
     Args:
-        contract: what was asked for.
+        search: "contract", what was asked for; "seed"; "ended", why the search ended.
         chosen: the candidate that is given back.
         entries: all of them; whether each is on the front, and whether it meets the contract.
         metrics: `compared`'s.
@@ -51,7 +51,7 @@ def evidence(
     from taille import _native
 
     return {
-        "contract": contract.record(), "chosen": chosen.key, "metrics": dict(metrics),
+        **search, "chosen": chosen.key, "metrics": dict(metrics),
         "candidates": [
             {k: v for k, v in vars(e).items() if k != "file"} | {"front": on_front, "meets": meets}
             for e, on_front, meets in entries
@@ -73,24 +73,31 @@ def layer_rows(chosen: CompiledModel, baseline: CompiledModel, sample: Feed) -> 
     """A row for every node of the chosen model: name, op, precision, kernel, microseconds, weight bytes, pattern, why.
 
     `us_float32` is the time of the float32 model's node of the same name, where there is one; `sqnr_db` the ratio of
-    signal to noise of its quantised weight, where that was measured; `share` how many of its weights are not zero.
+    signal to noise of its quantised weight, where that was measured; `share` how many of its weights are not zero;
+    `stored_bytes` what its weight takes in the file, where whole blocks of zeros are left out.
     """
+    from taille import _native
+
     times, before = median_times(chosen, sample), median_times(baseline, sample)
     sqnr = chosen.metadata.get("weight_sqnr_db") or {}
     graph = chosen.graph
     constants = graph.constants()
-    weights = {}
+    stored = stored_bytes(_native.serialize(graph))
+    weights, names = {}, {}
     for node in graph.nodes:
         if node["op"] in ("linear", "conv2d", "embedding"):
             found = [graph.value(v)[0] for v in node["inputs"] if v >= 0 and graph.value(v)[0] in constants]
-            weights[node["name"]] = max((constants[name] for name in found), key=lambda a: a.nbytes, default=None)
+            if found:
+                largest = max(found, key=lambda name: constants[name].nbytes)
+                weights[node["name"]], names[node["name"]] = constants[largest], largest
     rows = []
     for node in chosen.nodes():
         name, weight = node["name"], weights.get(node["name"])
         row: dict[str, Any] = {k: node[k] for k in ("name", "op", "precision", "kernel", "why")}
         row |= {"us": times[name], "us_float32": before.get(name), "sqnr_db": sqnr.get(name)}
         if weight is not None:
-            row |= {"weight_bytes": int(weight.nbytes), "share": float(np.count_nonzero(weight) / max(1, weight.size))}
+            row |= {"weight_bytes": int(weight.nbytes), "stored_bytes": stored.get(names[name], int(weight.nbytes))}
+            row["share"] = float(np.count_nonzero(weight) / max(1, weight.size))
         rows.append(row)
     return rows
 

@@ -5,11 +5,13 @@ A search that is called again with the same model, contract and seed goes on whe
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import logging
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +22,7 @@ from taille.models import BaseMLModel
 if TYPE_CHECKING:
     from taille.torch_model import TorchModel
 
-__all__ = ["Entry", "Journal", "default_folder", "fingerprint"]
+__all__ = ["Entry", "Journal", "alone", "default_folder", "fingerprint"]
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +66,30 @@ def fingerprint(model: TorchModel, contract: Mapping[str, Any], config: Mapping[
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(-1).numpy().tobytes())
     return digest.hexdigest()[:32]
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold a journal's folder, which is made where it is missing, against other searches, until the end or a crash.
+
+    Raises:
+        ValueError: another search holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # of the open file: it goes with the process
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read(20).strip() or "unknown"
+            raise ValueError(
+                f"journal is {folder}, in which another search is at work (process {holder}); wait for its end, or "
+                "give another folder"
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
 
 
 class Journal:

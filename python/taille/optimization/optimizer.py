@@ -7,37 +7,50 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from taille.compiled import CompiledModel, load
 from taille.config import PERFORMANCE_CONFIG, PerformanceConfig, resolve
 from taille.measurement import measure_performance
+from taille.measurement.memory import why_not_measured
 from taille.models import BaseMLModel, check_model
 from taille.optimization.contract import Contract
-from taille.optimization.evaluation import FINAL_SECONDS, Evaluator, Progress
+from taille.optimization.evaluation import FINAL_SECONDS, Evaluator
 from taille.optimization.evidence import compared, evidence, layer_rows
-from taille.optimization.journal import Entry, Journal, default_folder, fingerprint
+from taille.optimization.journal import Entry, Journal, alone, default_folder, fingerprint
 from taille.optimization.prediction import LatencyTable
 from taille.optimization.search import Search, State, front
+from taille.optimization.workshop import Executor, LocalExecutor, Progress, TimeIsUp, Workshop
+
+if TYPE_CHECKING:
+    from taille.torch_model import TorchModel
 
 __all__ = ["ModelOptimizer"]
 
 log = logging.getLogger(__name__)
 
+EXECUTORS = ("local", "ray")
+
 
 class ModelOptimizer:
     """Finds the fastest form of a model that keeps a contract."""
 
-    def __init__(self, config: Mapping[str, Any] = PERFORMANCE_CONFIG):
+    def __init__(self, config: Mapping[str, Any] = PERFORMANCE_CONFIG, *, executor: str = "local"):
         """Take the configuration.
 
         Args:
             config: sections as in `PERFORMANCE_CONFIG`; what is not given is as there.
+            executor: where pruned models and students are made and judged: "local", in this process, or "ray", on the
+                Ray cluster that this process is in or that RAY_ADDRESS names, several at once (`taille[ray]`). Latency
+                and memory are measured here in either case, of one candidate at a time, while the cluster is idle.
 
         Raises:
             TypeError, ValueError: an unknown key or a value that is none; the message names the key.
         """
         self.config = resolve(PerformanceConfig, config)
+        if executor not in EXECUTORS:
+            raise ValueError(f"executor is {executor!r}; wanted one of {', '.join(EXECUTORS)}")
+        self._executor = executor
         self.state = State()
 
     def measure_performance(self, model: BaseMLModel, test_data: Mapping[str, Any]) -> dict[str, float]:
@@ -68,7 +81,8 @@ class ModelOptimizer:
                 and of a fresh process beyond one without the model), `max_accuracy_drop` or `min_accuracy` (of
                 `eval_fn`; a drop of 0.01 where there is an `eval_fn` and nothing is said), `time_budget_s` (600) and
                 `techniques` ("quantization", "pruning", "distillation").
-            journal: a folder; by default one in the user's cache, by the model, the contract and the seed.
+            journal: a folder, of one search at a time; by default one in the user's cache, by the model, the contract
+                and the seed.
             seed: of training. The same seed gives the same candidates, but for what measured times decide.
             watch: told of the search's state at every change.
             progress: called with a stage of the candidate in work, how much is done and of how much.
@@ -80,6 +94,8 @@ class ModelOptimizer:
 
         Raises:
             TypeError, ValueError: a constraint or model that is none, or an `eval_fn` that raises or gives no number.
+            OSError: the contract bounds memory, and this system does not tell what a process takes.
+            ImportError: the executor is "ray", and Ray is not installed.
             taille.ConstraintError: nothing meets the contract; it says what would, with the front of candidates.
         """
         model = check_model(model, "optimize_model")
@@ -89,17 +105,44 @@ class ModelOptimizer:
             raise TypeError(f"optimize_model takes a TorchModel, not {type(model).__name__}: what is quantised or "
                             "compiled already cannot be changed")  # fmt: skip
         contract = Contract.parse(constraints, has_eval=model.eval_fn is not None)
+        why = why_not_measured() if contract.max_memory is not None else ""
+        if why:
+            raise OSError(f"constraints['max_memory'] cannot be judged here, as memory is not measured: {why}")
         mark = fingerprint(model, contract.record(), self.config, seed)
-        notes = Journal(Path(journal) if journal is not None else default_folder(mark), mark)
+        folder = Path(journal) if journal is not None else default_folder(mark)
+        with alone(folder):
+            return self._search(model, contract, Journal(folder, mark), seed, watch or (lambda _: None), progress)
+
+    def _search(
+        self, model: TorchModel, contract: Contract, notes: Journal, seed: int, watch: Callable[[State], None],
+        progress: Progress | None,
+    ) -> tuple[CompiledModel, dict[str, float]]:  # fmt: skip
+        """Search, and settle on the best that was found."""
         deadline = time.monotonic() + contract.time_budget_s
-        evaluator = Evaluator(model, contract, self.config, notes, seed, deadline, progress or (lambda *_: None))
-        search = Search(model, contract, evaluator, LatencyTable(), deadline, watch or (lambda _: None))
+        workshop = Workshop(model, self.config, seed, contract.threads)
+        evaluator = Evaluator(model, contract, notes, self._makes(workshop, notes, deadline, progress))
+        search = Search(model, contract, self.config, evaluator, LatencyTable(), deadline, watch)
         self.state = search.state
         search.run()
-        return self._settle(search, evaluator, contract)
+        return self._settle(search, evaluator, contract, seed)
+
+    def _makes(self, workshop: Workshop, notes: Journal, deadline: float, progress: Progress | None) -> Executor:
+        """What makes the candidates, and stops at the deadline."""
+
+        def tick(stage: str, done: int, total: int) -> None:
+            if progress is not None:
+                progress(stage, done, total)
+            if time.monotonic() > deadline:
+                raise TimeIsUp
+
+        if self._executor == "local":
+            return LocalExecutor(workshop, notes.folder, tick)
+        from taille.optimization.cluster import RayExecutor
+
+        return RayExecutor(workshop, notes.folder, tick, deadline)
 
     def _settle(
-        self, search: Search, evaluator: Evaluator, contract: Contract
+        self, search: Search, evaluator: Evaluator, contract: Contract, seed: int
     ) -> tuple[CompiledModel, dict[str, float]]:
         """Time the fastest once more, for longer; where it misses a bound, evidence included, take the next."""
         baseline_entry = search.state.entries[0]
@@ -120,7 +163,8 @@ class ModelOptimizer:
                 own = [row for row in judged if row[0] is entry]
                 # Less where all of it does not fit.
                 for tried, shown, rows in ((judged, latencies, layers), (judged, {}, []), (own, {}, [])):
-                    tell = partial(evidence, contract, entry, tried, latencies=shown, layers=rows)
+                    search_of = {"contract": contract.record(), "seed": seed, "ended": search.state.ended}
+                    tell = partial(evidence, search_of, entry, tried, latencies=shown, layers=rows)
                     model, metrics = with_evidence(native, final, before, len(judged), tell)
                     if search.meets(Entry(entry.key, entry.recipe, final | {"size_bytes": metrics["size_bytes"]})):
                         return model, metrics

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -121,7 +121,7 @@ def levels_for(model: TorchModel, techniques: Sequence[str]) -> tuple[Level, ...
 
 def carry_out(
     recipe: Recipe, model: TorchModel, config: PerformanceConfig, made: dict[str, TorchModel], folder: Path,
-    seed: int, drop: float | None, progress: Progress,
+    seed: int, drop: float | None, progress: Progress, quantizing: Mapping[str, Any],
 ) -> BaseMLModel:  # fmt: skip
     """The model that the recipe gives.
 
@@ -135,6 +135,7 @@ def carry_out(
         seed: of training.
         drop: of quality that "mixed" may cost; None: as much as it may by default.
         progress: told the stage, how much is done and of how much.
+        quantizing: more options of `quantize_model`.
     """
     from taille.quantization import quantize_model
 
@@ -155,7 +156,7 @@ def carry_out(
         return base
     return quantize_model(
         base, recipe.precision, calibration_samples=config.quantization.calibration_samples,
-        max_accuracy_drop=drop if recipe.precision == "mixed" else None, progress=progress,
+        max_accuracy_drop=drop if recipe.precision == "mixed" else None, progress=progress, **quantizing,
     )  # fmt: skip
 
 

@@ -2,7 +2,10 @@
 
 Quality is taken to fall with every share of weights that goes, and speed to rise. So along the shares each way of
 recovery is followed until it loses too much; the next, dearer one begins there. What the layers' times say cannot be
-faster than the best so far, or cannot meet a bound, is not made at all.
+faster than the best so far, or cannot meet a bound, is not made at all; where nothing is left, the search has ended.
+
+A way is a generator of groups of recipes, which goes on by what became of them. Several ways are followed at once where
+the executor makes several candidates at once; else one after the other, a recipe at a time.
 """
 
 from __future__ import annotations
@@ -10,19 +13,23 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from taille.compiled import load
+from taille.config import format_size
 from taille.errors import ConstraintError
-from taille.optimization.contract import Contract, Shortfall
-from taille.optimization.evaluation import Evaluator, TimeIsUp
+from taille.optimization.contract import SIZES, Contract, Shortfall
+from taille.optimization.evaluation import Evaluator
 from taille.optimization.journal import Entry
 from taille.optimization.prediction import LatencyTable, Predictor
 from taille.optimization.recipes import PATTERNS, WIDTHS, Level, Recipe, levels_for, methods_for, shares_from
+from taille.optimization.workshop import TimeIsUp
 
 if TYPE_CHECKING:
+    from taille.config import PerformanceConfig
     from taille.torch_model import TorchModel
 
 __all__ = ["Search", "State", "front"]
@@ -35,6 +42,8 @@ SIZE_ERROR = 0.05
 LEAST_SHARE = 0.02  # of the dense time; times of layers and of calls are measured apart, and differ
 GAIN = 0.03  # by which a candidate must be expected to be faster than the best
 
+Way = Iterator[Sequence[Recipe]]
+
 
 @dataclass
 class State:
@@ -42,30 +51,33 @@ class State:
 
     Attributes:
         entries: all candidates that were judged, in order.   best: the fastest that meets the contract, so far.
-        doing: the candidate in work.   seconds_left: of the budget.
+        doing: the candidates in work.   seconds_left: of the budget.
+        ended: why the search has ended; "" while it goes on.
     """
 
     entries: list[Entry] = field(default_factory=list)
     best: Entry | None = None
     doing: str = ""
     seconds_left: float = math.inf
+    ended: str = ""
 
 
 class Search:
     """One model, one contract."""
 
     def __init__(
-        self, model: TorchModel, contract: Contract, evaluator: Evaluator, table: LatencyTable, deadline: float,
-        watch: Callable[[State], None],
+        self, model: TorchModel, contract: Contract, config: PerformanceConfig, evaluator: Evaluator,
+        table: LatencyTable, deadline: float, watch: Callable[[State], None],
     ):  # fmt: skip
         """Nothing is measured yet; `watch` is told of every change."""
-        self.model, self.contract, self.evaluator = model, contract, evaluator
+        self.model, self.contract, self.config, self.evaluator = model, contract, config, evaluator
         self.state = State()
         self._table, self._deadline, self._watch = table, deadline, watch
         self._predictors: dict[str, Predictor] = {}
         self._baseline: dict[str, float] = {}
-        self._shares = shares_from(evaluator.config.pruning.target_sparsity)
+        self._shares = shares_from(config.pruning.target_sparsity)
         self._prunable: tuple[str, ...] | None = None
+        self._reached: dict[tuple[str, str], int] = {}  # by pattern and method: the first share that lost too much
 
     def run(self) -> Entry:
         """The fastest candidate that meets the contract.
@@ -78,15 +90,14 @@ class Search:
         self._note(baseline)
         self._check_quality()
         try:
-            for recipe in self._dense():
-                self._evaluate(recipe)
+            self._follow([self._dense()])
             self._check_reach()
-            for recipe in self._sparse():
-                self._evaluate(recipe)
-            for recipe in self._students():
-                self._evaluate(recipe)
+            self._sparse()
+            self._follow([self._students()])
+            self.state.ended = "nothing else is expected to be faster and within the bounds"
         except TimeIsUp:
-            log.info("the time budget is used up")
+            self.state.ended = "the time budget was used up"
+        log.info("the search has ended: %s", self.state.ended)
         if self.state.best is None:
             raise self.failure()
         return self.state.best
@@ -114,8 +125,7 @@ class Search:
 
     def _would_do(self, nearest: Entry) -> str:
         """Bounds that this candidate would meet, so that the user knows what can be had."""
-        wanted = [f"{s.bound}={s.value * 1.02:.4g}" if s.bound != "min_accuracy" else f"min_accuracy={s.value:.4g}"
-                  for s in self._shortfalls(nearest)]  # fmt: skip
+        wanted = [suggested(s) for s in self._shortfalls(nearest)]
         return "it would be met with " + ", ".join(wanted)
 
     def _note(self, entry: Entry) -> None:
@@ -129,13 +139,28 @@ class Search:
         self.state.doing, self.state.seconds_left = doing, max(0.0, self._deadline - time.monotonic())
         self._watch(self.state)
 
-    def _evaluate(self, recipe: Recipe) -> Entry:
-        if time.monotonic() > self._deadline and recipe.key not in self.evaluator.journal.entries:
+    def _follow(self, ways: Sequence[Way]) -> None:
+        """Evaluate what ways want, as many ways at once as candidates are made at once."""
+        waiting, active = deque(ways), list[Way]()
+        while waiting or active:
+            while waiting and len(active) < self.evaluator.width:
+                active.append(waiting.popleft())
+            wanted = [(way, next(way, None)) for way in active]
+            active = [way for way, recipes in wanted if recipes is not None]
+            if active:
+                self._evaluate([recipe for _, recipes in wanted for recipe in recipes or ()])
+
+    def _evaluate(self, recipes: Sequence[Recipe]) -> None:
+        known = self.evaluator.journal.entries
+        if time.monotonic() > self._deadline and any(recipe.key not in known for recipe in recipes):
             raise TimeIsUp
-        self._tell(recipe.key)
-        entry = self.evaluator.evaluate(recipe, self._predicted_ms(recipe))
-        self._note(entry)
-        return entry
+        predicted = [self._predicted_ms(recipe) for recipe in recipes]
+        doing = ", ".join(recipe.key for recipe in recipes)
+        self._tell(doing)
+        if self.state.best is not None:
+            log.info("%s keeps the contract; going on with %s, which may be faster", self.state.best.key, doing)
+        for entry in self.evaluator.evaluate(recipes, predicted):
+            self._note(entry)
 
     def _check_quality(self) -> None:
         """End at once where even the float32 model is not good enough."""
@@ -145,22 +170,22 @@ class Search:
                 f"min_accuracy is {least:g}, and the float32 model reaches {self._baseline['accuracy']:g}"
             )
 
-    def _dense(self) -> Iterator[Recipe]:
+    def _dense(self) -> Way:
         """Every precision with all weights; mixed only where int8 loses too much."""
         if "quantization" not in self.contract.techniques:
             return
-        wanted = self.evaluator.config.quantization.precision
+        wanted = self.config.quantization.precision
         halves = wanted in ("float16", "bfloat16")
-        yield Recipe(wanted if halves else "float16")
+        yield [Recipe(wanted if halves else "float16")]
         if self.model.calibration_data is None or halves:
             return
         if wanted == "mixed":
-            yield Recipe("mixed")
+            yield [Recipe("mixed")]
             return
-        yield Recipe("int8")
+        yield [Recipe("int8")]
         entry = self._entry("dense int8")
         if entry is not None and not entry.error and self._loses(entry):
-            yield Recipe("mixed")
+            yield [Recipe("mixed")]
 
     def _entry(self, key: str) -> Entry | None:
         return next((e for e in self.state.entries if e.key == key), None)
@@ -197,40 +222,49 @@ class Search:
                 f"{fastest:.3g} ms"
             )
         if size is not None and size < (1 - SIZE_ERROR) * smallest:
-            raise self.failure(f"max_size is {size:,} bytes; about {smallest:,.0f} are the least that can be reached")
+            raise self.failure(
+                f"max_size is {format_size(size)}; about {smallest:,.0f} are the least that can be reached"
+            )
 
-    def _sparse(self) -> Iterator[Recipe]:
+    def _sparse(self) -> None:
         """Pruned models: for each pattern, along the shares, with as much recovery as it takes."""
         if "pruning" not in self.contract.techniques or not self._layers():
             return
-        precision, config = self._base(), self.evaluator.config.pruning
+        precision, config = self._base(), self.config.pruning
         ways = [(p, m) for p in PATTERNS for m in methods_for(config.method, self.model.parameter_count)]
-        reached = dict.fromkeys(ways, 0)  # the first share that lost too much
+        ahead = max(1, self.evaluator.width // len(ways))
         for level in levels_for(self.model, self.contract.techniques):
-            for way in ways:
-                reached[way] = yield from self._along(way, reached[way], level, precision)
+            self._follow([self._along(way, level, precision, ahead) for way in ways])
 
-    def _along(self, way: tuple[str, str], first: int, level: Level, precision: str) -> Generator[Recipe, None, int]:
-        """Yields recipes with ever fewer weights; returns the index of the share that lost too much."""
+    def _along(self, way: tuple[str, str], level: Level, precision: str, ahead: int) -> Way:
+        """Recipes with ever fewer weights, until too much is lost; `ahead` at once, where workers would be idle."""
         pattern, method = way
-        for index in range(first, len(self._shares)):
-            recipe = Recipe(precision, pattern, self._shares[index], method, level.recovery, level.steps)
-            if not self._promises(recipe):
-                continue
-            yield recipe
-            entry = self._entry(recipe.key)
-            assert entry is not None
-            if entry.error or self._loses(entry):
-                return index
-        return len(self._shares)
+        index = self._reached.get(way, 0)
+        while index < len(self._shares):
+            group: dict[int, Recipe] = {}
+            while index < len(self._shares) and len(group) < ahead:
+                recipe = Recipe(precision, pattern, self._shares[index], method, level.recovery, level.steps)
+                if self._promises(recipe):
+                    group[index] = recipe
+                index += 1
+            if not group:
+                break
+            yield list(group.values())
+            for at, recipe in group.items():
+                entry = self._entry(recipe.key)
+                assert entry is not None
+                if entry.error or self._loses(entry):
+                    self._reached[way] = at
+                    return
+        self._reached[way] = len(self._shares)
 
-    def _students(self) -> Iterator[Recipe]:
+    def _students(self) -> Way:
         """Narrower networks, distilled: the dearest way, for where nothing else keeps the contract."""
         if "distillation" not in self.contract.techniques or self.model.train_data is None:
             return
         for width in WIDTHS:
             if self.state.best is None:
-                yield Recipe(self._base(), width=width)
+                yield [Recipe(self._base(), width=width)]
 
     def _promises(self, recipe: Recipe) -> bool:
         """Whether a candidate may meet the bounds and, where there is a best one, be faster."""
@@ -283,6 +317,14 @@ class Search:
         assert entry is not None
         dense = entry.metrics["latency_ms"]  # with what a call costs beyond its layers, which stays
         return max(LEAST_SHARE * dense, dense - 1e3 * predictor.seconds_saved(recipe.pattern, recipe.share))
+
+
+def suggested(short: Shortfall) -> str:
+    """A bound that would be met, as it is written in a contract."""
+    if short.bound == "min_accuracy":
+        return f"min_accuracy={short.value:.4g}"
+    most = short.value * 1.02  # some room for what differs from run to run
+    return f"{short.bound}={math.ceil(most) if short.bound in SIZES and math.isfinite(most) else f'{most:.4g}'}"
 
 
 def front(entries: Iterable[Entry]) -> list[Entry]:

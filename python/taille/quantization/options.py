@@ -57,9 +57,7 @@ class Options:
         """The weight clipping, "auto" settled by what this CPU multiplies fastest."""
         from taille import _native
 
-        if self.weight_clipping != "auto":
-            return self.weight_clipping
-        return "pairs" if _native.active_isa() == "avx2" else "mse"
+        return clipping_for(_native.active_isa()) if self.weight_clipping == "auto" else self.weight_clipping
 
     @property
     def alpha(self) -> float | None:
@@ -78,6 +76,11 @@ class Options:
             "bias_correction": self.bias_correction, "smooth": self.alpha,
             "never_slower": self.never_slower,
         }  # fmt: skip
+
+
+def clipping_for(isa: str) -> str:
+    """The weight clipping that a CPU of this level multiplies fastest."""
+    return "pairs" if isa == "avx2" else "mse"
 
 
 def check_choice(name: str, value: str, choices: Sequence[str]) -> None:

@@ -43,6 +43,7 @@ class Layer:
     us_float32: float | None
     sqnr_db: float | None
     weight_bytes: float | None
+    stored_bytes: float | None
     share: float | None
 
 
@@ -55,6 +56,7 @@ class Findings:
         metrics: its measurements, with `baseline_*` and `*_ratio`.   candidates, layers: in the metadata's order.
         latencies_ms: of single calls, of "chosen" and "float32".   machine, versions: names with text.
         recipe: steps, each a list of names with text.
+        seed: of training; None where it is not said.   ended: why the search ended; "" where it is not said.
     """
 
     name: str
@@ -67,6 +69,8 @@ class Findings:
     machine: Mapping[str, str]
     versions: Mapping[str, str]
     recipe: tuple[Mapping[str, str], ...]
+    seed: int | None
+    ended: str
 
 
 @dataclass(frozen=True)
@@ -123,6 +127,11 @@ class Place:
             raise self.wrong(f"a number from {least:g} to {LARGEST:g}")
         return float(self.value)
 
+    def whole(self) -> int:
+        if isinstance(self.value, bool) or not isinstance(self.value, int) or not abs(self.value) <= LARGEST:
+            raise self.wrong("a whole number")
+        return self.value
+
     def maybe_number(self, key: str, least: float = -LARGEST) -> float | None:
         found = self.maybe(key)
         return None if found is None else found.number(least)
@@ -159,6 +168,7 @@ def read(metadata: Any) -> Findings:
         if not latencies[series]:
             raise place.wrong("at least one number")
     name, recipe, versions = root.maybe("name"), root.maybe("recipe"), root.maybe("versions")
+    seed, ended = search.maybe("seed"), search.maybe("ended")
     return Findings(
         name=name.text() if name else "model", contract=contract(search["contract"]), chosen=chosen,
         metrics={key: value.number() for key, value in search["metrics"].members()},
@@ -166,6 +176,7 @@ def read(metadata: Any) -> Findings:
         machine={key: value.shown() for key, value in search["machine"].members()},
         versions={key: value.shown() for key, value in versions.members()} if versions else {},
         recipe=tuple({k: v.shown() for k, v in step.members()} for step in recipe.rows()) if recipe else (),
+        seed=seed.whole() if seed else None, ended=ended.text() if ended else "",
     )  # fmt: skip
 
 
@@ -202,5 +213,6 @@ def layer(place: Place) -> Layer:
         kernel=place["kernel"].text(), why=place["why"].text(),
         us=place["us"].number(0), us_float32=place.maybe_number("us_float32", 0),
         sqnr_db=float("inf") if exact else place.maybe_number("sqnr_db"),
-        weight_bytes=place.maybe_number("weight_bytes", 0), share=place.maybe_number("share", 0),
+        weight_bytes=place.maybe_number("weight_bytes", 0),
+        stored_bytes=place.maybe_number("stored_bytes", 0), share=place.maybe_number("share", 0),
     )  # fmt: skip

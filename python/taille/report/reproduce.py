@@ -6,7 +6,7 @@ import re
 import shlex
 from dataclasses import fields
 
-from taille.optimization.contract import TECHNIQUES, Contract
+from taille.optimization.contract import Contract
 from taille.report.findings import Findings
 from taille.report.markup import Markup, element
 
@@ -46,21 +46,22 @@ def asked(contract: Contract) -> dict[str, object]:
 def python_lines(findings: Findings) -> str:
     """A search with the same contract."""
     constraints = "".join(f"    {key!r}: {value!r},\n" for key, value in asked(findings.contract).items())
+    seed = f", seed={findings.seed}" if findings.seed else ""
     return (
         "import taille\n"
         "from taille.optimization import ModelOptimizer\n\n"
         "model = taille.TorchModel(...)  # your module, with eval_fn, calibration_data and train_data\n"
-        f"optimized, metrics = ModelOptimizer().optimize_model(model, {{\n{constraints}}})\n"
+        f"optimized, metrics = ModelOptimizer().optimize_model(model, {{\n{constraints}}}{seed})\n"
         f'optimized.save("{file_name(findings)}")'
     )
 
 
 def command(findings: Findings) -> str:
-    """The same on the command line; techniques have no option there."""
-    contract = findings.contract
+    """The same on the command line."""
     words = ["taille", "optimize", "FILE.py:function", "-o", file_name(findings)]
-    for key, value in asked(contract).items():
-        if key != "techniques":
-            words += [f"--{OPTIONS.get(key, key).replace('_', '-')}", str(value)]
-    note = "" if contract.techniques == TECHNIQUES else "  # which allows all techniques; in Python they can be chosen"
-    return f"{shlex.join(words)}{note}\ntaille report {file_name(findings)} -o report.html"
+    for key, value in asked(findings.contract).items():
+        text = ",".join(value) if isinstance(value, tuple) else str(value)
+        words += [f"--{OPTIONS.get(key, key).replace('_', '-')}", text]
+    if findings.seed:
+        words += ["--seed", str(findings.seed)]
+    return f"{shlex.join(words)}\ntaille report {file_name(findings)} -o report.html"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from taille.config import short_size
 from taille.report.findings import Candidate, Findings, Layer
 from taille.report.markup import Child, Markup, element
 from taille.report.plots import MOST_BARS, NARROW, WIDE, histogram, layer_bars, pareto, slowest
-from taille.report.quantities import bytes_text, data, digits, ms_text, percent, times_text, us_text
+from taille.report.quantities import data, digits, ms_text, percent, times_text, us_text
 from taille.report.svg import shortened
 from taille.report.verdict import Bound
 
@@ -17,8 +18,8 @@ METRICS = {
     "latency_ms_p50": ("latency, p50", ms_text),
     "latency_ms_p99": ("latency, p99", ms_text),
     "throughput": ("throughput, samples/s", lambda v: digits(v, 4)),
-    "size_bytes": ("size of the artefact", bytes_text),
-    "peak_memory_bytes": ("peak memory", bytes_text),
+    "size_bytes": ("size of the artefact", short_size),
+    "peak_memory_bytes": ("peak memory", short_size),
     "accuracy": ("quality", lambda v: digits(v, 4)),
     "sparsity": ("weights that are zero", percent),
 }
@@ -72,7 +73,7 @@ def header(findings: Findings, bounds: Sequence[Bound], inputs: str) -> Markup:
                           "same engine, measured in turns"))  # fmt: skip
     if "size_bytes_ratio" in metrics:
         share, size = metrics["size_bytes_ratio"], metrics["size_bytes"]
-        cards.append(card(data(share, percent(share)), "of the bytes", bytes_text(size)))
+        cards.append(card(data(share, percent(share)), "of the bytes", short_size(size)))
     if "accuracy" in metrics and "baseline_accuracy" in metrics:
         change = metrics["accuracy"] - metrics["baseline_accuracy"]
         cards.append(card(data(metrics["accuracy"], digits(metrics["accuracy"], 4)), "quality",
@@ -157,7 +158,7 @@ def candidates(findings: Findings) -> Markup:
                legend),
         table("Candidates", columns, rows, (1, 2, 3, 4, 5)),
         element("p", "Latencies here are those of the search; the chosen model was timed again, for longer.",
-                class_="note"),
+                f" The search ended: {findings.ended}." if findings.ended else None, class_="note"),
     )  # fmt: skip
 
 
@@ -175,7 +176,7 @@ def candidate_row(candidate: Candidate, chosen: bool) -> list[Child]:
         data(candidate.latency_ms),
         data(candidate.predicted_ms),
         data(candidate.quality, digits(candidate.quality, 4)) if candidate.quality is not None else None,
-        data(size, bytes_text(size)) if size is not None else None,
+        data(size, short_size(size)) if size is not None else None,
         data(candidate.seconds, f"{candidate.seconds:,.1f}"),
         [notes, element("span", candidate.error, class_="error") if candidate.error else None],
     ]
@@ -186,7 +187,7 @@ def layers(findings: Findings) -> Markup:
     drawn = slowest(findings.layers)
     hint = "Medians. Point at a bar, or tap it." if len(drawn) < MOST_BARS else (
         f"Medians; the {MOST_BARS} layers that take most time. Point at a bar, or tap it.")  # fmt: skip
-    columns = ("layer", "op", "precision", "float32", "chosen", "weights", "left", "SQNR, dB", "kernel", "why")
+    columns = ("layer", "op", "precision", "float32", "chosen", "stored", "left", "SQNR, dB", "kernel", "why")
     legend = element("ul", key("base", "float32"), key("own", "chosen"), class_="legend")
     noise = any(layer.sqnr_db is not None for layer in findings.layers)
     measured = " SQNR: signal to noise of the quantised weights." if noise else ""
@@ -195,14 +196,15 @@ def layers(findings: Findings) -> Markup:
         "Layers",
         figure(plots, hint, legend) if drawn else None,
         table("Layers of the chosen model", columns, [layer_row(one) for one in findings.layers], (3, 4, 5, 6, 7)),
-        element("p", "Weights: bytes with all their zeros, of which the artefact leaves out whole blocks. Left: the "
+        element("p", "Stored: bytes of the weights in the file, which leaves out whole blocks of zeros. Left: the "
                      "share that is not zero.", measured, class_="note"),
     )  # fmt: skip
 
 
 def layer_row(layer: Layer) -> list[Child]:
     """A row of the table."""
-    before, weight, share = layer.us_float32, layer.weight_bytes, layer.share
+    before, share = layer.us_float32, layer.share
+    stored = layer.weight_bytes if layer.stored_bytes is None else layer.stored_bytes
     bar = element("progress", value=f"{share:.4f}", max="1", aria_hidden="true") if share is not None else None
     return [
         element("code", layer.name),
@@ -210,7 +212,7 @@ def layer_row(layer: Layer) -> list[Child]:
         layer.precision,
         data(before, us_text(before)) if before is not None else None,
         data(layer.us, us_text(layer.us)),
-        data(weight, bytes_text(weight)) if weight is not None else None,
+        data(stored, short_size(stored)) if stored is not None else None,
         [bar, data(share, percent(share))] if share is not None else None,
         data(layer.sqnr_db),
         element("span", layer.kernel, class_="long"),
@@ -237,6 +239,9 @@ def provenance(findings: Findings) -> Markup:
     return section(
         "Recipe and provenance",
         element("ol", steps, class_="steps") if steps else element("p", "No steps: float32, as it was captured."),
+        element("p", "Seed of training: ", data(findings.seed, str(findings.seed)))
+        if findings.seed is not None
+        else None,
         element("h3", "Versions it was made with"),
         pairs(findings.versions),
         element("h3", "Machine it was measured on"),
