@@ -25,7 +25,7 @@ except ImportError:
     missing("Ray is not installed (pip install 'taille[ray]')")
 
 STORE = 80 << 20  # bytes; the least that Ray takes is 75 MiB
-CONTRACT = {"max_size": 35_000, "max_accuracy_drop": 0.05, "threads": 1, "techniques": ["quantization", "pruning"]}
+CONTRACT = {"max_size": 65_000, "max_accuracy_drop": 0.05, "threads": 1, "techniques": ["quantization", "pruning"]}
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def test_the_same_search_on_workers(tmp_path: Path) -> None:
     found = far.metadata["search"]
     made = [c for c in found["candidates"] if c["key"].startswith("block") and not c["error"]]
     assert len(made) > 1
-    assert metrics["size_bytes"] <= 35_000
+    assert metrics["size_bytes"] <= 65_000
     quality = float((np.asarray(far.predict(HELD_OUT)).argmax(1) == LABELS).mean())
     assert quality == metrics["accuracy"]  # said by a worker, and true here
     calls = []

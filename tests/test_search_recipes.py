@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,10 +14,11 @@ from taille.config import PERFORMANCE_CONFIG, resolve
 from taille.config.sections import PerformanceConfig
 from taille.optimization.contract import Contract
 from taille.optimization.evaluation import Evaluator
-from taille.optimization.journal import Journal
+from taille.optimization.journal import Entry, Journal
 from taille.optimization.prediction import LatencyTable
 from taille.optimization.recipes import REFITTED, Recipe, carry_out
 from taille.optimization.search import Search
+from taille.optimization.workshop import LocalExecutor, Workshop
 from taille.torch_model import TorchModel
 
 CONFIG = resolve(PerformanceConfig, PERFORMANCE_CONFIG)
@@ -30,7 +31,7 @@ def test_training_takes_over_the_refit_that_was_looked_at(tmp_path: Path) -> Non
 
     def stages(recipe: Recipe) -> set[str]:
         found = set()
-        carry_out(recipe, model, CONFIG, made, tmp_path, 0, None, lambda stage, _done, _total: found.add(stage))
+        carry_out(recipe, model, CONFIG, made, tmp_path, 0, None, lambda stage, _done, _total: found.add(stage), {})
         return found
 
     blocks = {"precision": "float32", "pattern": "block4x4", "share": 0.5, "method": "structured"}
@@ -43,7 +44,7 @@ def test_training_takes_over_the_refit_that_was_looked_at(tmp_path: Path) -> Non
 
 
 class Known(Search):
-    """A search that knows how long each share takes, beside a bound of 1 ms."""
+    """A search that knows how long each share takes, as if measured."""
 
     times: dict[float, float]
 
@@ -51,13 +52,32 @@ class Known(Search):
         return self.times[recipe.share]
 
 
+def known(tmp_path: Path, times: dict[float, float], **bounds: Any) -> Known:
+    model, contract = case(), Contract.parse(bounds, has_eval=True)
+    executor = LocalExecutor(Workshop(model, CONFIG, 0, 1), tmp_path, lambda *_: None)
+    evaluator = Evaluator(model, contract, Journal(tmp_path, "mark"), executor)
+    search = Known(model, contract, CONFIG, evaluator, LatencyTable(tmp_path / "table"), math.inf, lambda _: None)
+    search.times = times
+    return search
+
+
 @pytest.mark.parametrize(
     ("share", "ms", "promises"),
     [(0.5, 1.02, True), (0.5, 1.1, False), (0.1, 1.1, True), (0.1, 1.2, False), (0.5, 0.5, True)],
 )
 def test_only_the_last_share_may_be_nearly_fast_enough(share: float, ms: float, promises: bool, tmp_path: Path) -> None:
-    model, contract = case(), Contract.parse({"max_latency_ms": 1}, has_eval=True)
-    evaluator = Evaluator(model, contract, CONFIG, Journal(tmp_path, "mark"), 0, math.inf, lambda *_: None)
-    search = Known(model, contract, evaluator, LatencyTable(tmp_path / "table"), time.monotonic() + 60, lambda _: None)
-    search.times = {share: ms}
+    search = known(tmp_path, {share: ms}, max_latency_ms=1)
     assert search._promises(Recipe("int8", "block4x4", share)) == promises
+
+
+def test_what_has_no_room_for_its_evidence_does_not_end_the_search(tmp_path: Path) -> None:
+    search = known(tmp_path, {0.5: 0.9, 0.4: 0.9}, max_size=10_000)
+
+    def judged(size: int) -> str:
+        search._note(Entry(f"{size} bytes", {}, metrics={"size_bytes": float(size), "latency_ms": 0.5}))
+        return search.state.best.key if search.state.best is not None else ""
+
+    assert judged(9_990) == ""
+    assert search._promises(Recipe("int8", "block4x4", 0.4))  # another one of those is not faster, but smaller
+    assert judged(7_500) == "7500 bytes"
+    assert not search._promises(Recipe("int8", "block4x4", 0.4))

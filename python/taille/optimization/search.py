@@ -40,6 +40,7 @@ PREDICTION_ERROR = 0.15  # that a prediction may be off by, either way
 NEARLY = 0.03
 SIZE_ERROR = 0.05
 LEAST_SHARE = 0.02  # of the dense time; times of layers and of calls are measured apart, and differ
+EVIDENCE_BYTES = 2500  # that the least evidence adds to a file
 GAIN = 0.03  # by which a candidate must be expected to be faster than the best
 
 Way = Iterator[Sequence[Recipe]]
@@ -50,7 +51,8 @@ class State:
     """What a search knows, for whoever watches it.
 
     Attributes:
-        entries: all candidates that were judged, in order.   best: the fastest that meets the contract, so far.
+        entries: all candidates that were judged, in order.
+        best: the fastest so far that meets the contract, evidence included.
         doing: the candidates in work.   seconds_left: of the budget.
         ended: why the search has ended; "" while it goes on.
     """
@@ -79,8 +81,8 @@ class Search:
         self._prunable: tuple[str, ...] | None = None
         self._reached: dict[tuple[str, str], int] = {}  # by pattern and method: the first share that lost too much
 
-    def run(self) -> Entry:
-        """The fastest candidate that meets the contract.
+    def run(self) -> None:
+        """Find candidates that meet the contract; they are in `state`.
 
         Raises:
             ConstraintError: none does; with the front and the nearest candidate.
@@ -98,9 +100,8 @@ class Search:
         except TimeIsUp:
             self.state.ended = "the time budget was used up"
         log.info("the search has ended: %s", self.state.ended)
-        if self.state.best is None:
+        if not any(map(self.meets, self.state.entries)):
             raise self.failure()
-        return self.state.best
 
     def meets(self, entry: Entry) -> bool:
         """Whether a candidate keeps every bound."""
@@ -130,8 +131,9 @@ class Search:
 
     def _note(self, entry: Entry) -> None:
         self.state.entries.append(entry)
-        best = self.state.best
-        if self.meets(entry) and (best is None or entry.metrics["latency_ms"] < best.metrics["latency_ms"]):
+        best, most = self.state.best, self.contract.max_size
+        room = most is None or entry.metrics.get("size_bytes", 0) + EVIDENCE_BYTES <= most
+        if self.meets(entry) and room and (best is None or entry.metrics["latency_ms"] < best.metrics["latency_ms"]):
             self.state.best = entry
         self._tell("")
 
