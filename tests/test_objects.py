@@ -20,6 +20,7 @@ from objects import (
     weak_symbols,
 )
 from support import missing
+from taille import _native
 
 if platform.machine() not in ("x86_64", "AMD64"):
     pytest.skip("the CPU levels are x86-64's", allow_module_level=True)
@@ -120,3 +121,9 @@ def test_the_checks_see_what_is_wrong(tmp_path: Path) -> None:
     assert any(list(innermost_loops(body)) for body in functions(portable).values())
     assert spills(avx2) == {}
     assert len(spills(wide)["many"]) >= 8
+
+
+def test_the_extension_shows_its_entry_alone() -> None:
+    # Else what is linked into it, such as a static libstdc++, mixes with that of other libraries in the process.
+    shown = subprocess.run(["nm", "-D", "--defined-only", _native.__file__], capture_output=True, text=True, check=True)
+    assert [line.split()[-1] for line in shown.stdout.splitlines()] == ["PyInit__native"]

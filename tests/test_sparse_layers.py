@@ -72,6 +72,8 @@ def kernels_of(model: taille.QuantizedModel) -> dict[str, str]:
 def test_profile_says_which_kernel_and_by_how_much() -> None:
     if _native.active_isa() == "portable":
         pytest.skip("the portable level has no sparse kernel of its own")
+    if _native.active_isa() == "amx":
+        pytest.skip("on AMX a dense product of this size may be the faster one, which the profile then says")
     dense = kernels_of(quantized(1.0))
     for block_rows in (4, 16):
         sparse = kernels_of(quantized(0.05, block_rows))

@@ -157,7 +157,9 @@ def test_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("taille.verdict.peak_memory", lambda *_: next(peaks))
     found = test_resource_usage(model, {"max_memory": "5MB"}, explain=True)
     assert not found
-    assert found.reasons == ("failed: peak memory 7,000,000 bytes (7 MB) (of 3 runs), limit 5,000,000 bytes (5 MB)",)
+    assert found.reasons == (
+        "failed: peak memory 7,000,000 bytes (7.00 MB) (of 3 runs), limit 5,000,000 bytes (5.00 MB)",
+    )
     assert verdict(model, {"peak_memory_bytes": 5_600_000}, test_data=None)  # of two runs, and 512 kB aside
     monkeypatch.setattr("taille.verdict.peak_memory", lambda *_: None)
     with pytest.raises(ValueError, match="cannot be measured"):
