@@ -99,7 +99,7 @@ def test_interleaved_channels_come_together(pattern: str) -> None:
     """Without another order three quarters of what counts would go."""
     for score in ("magnitude", "wanda"):
         options: dict[str, Any] = {"pattern": pattern, "score": score, "recovery": "none"}
-        plain = taille.prune_model(interleaved(), 0.25, "structured", **options)
+        plain = taille.prune_model(interleaved(), 0.25, "structured", permute=False, **options)
         small = taille.prune_model(interleaved(), 0.25, "structured", permute=True, **options)
         assert int((plain.module[2].weight > 0.1).sum()) == 256
         assert int((small.module[2].weight > 0.1).sum()) == 1024
@@ -283,7 +283,7 @@ def test_the_recipe_and_the_report_say_what_moved() -> None:
     assert table.startswith("group")
     assert f"{100 * row.kept_before:.2f} % > {100 * row.kept_after:.2f} %" in table
     assert json.loads(small.report.to_json())["orders"][small.report.orders.index(row)]["kept_after"] == row.kept_after
-    plain = taille.prune_model(interleaved(), 0.25, "structured")
+    plain = taille.prune_model(interleaved(), 0.25, "structured", permute=False)
     assert plain.metadata["recipe"][-1]["permuted"] == []
     assert plain.report.orders == ()
     assert "\n\n" not in str(plain.report)
@@ -356,7 +356,7 @@ def test_resuming_gives_the_same_result(recovery: str, tmp_path: Path, monkeypat
         ({"method": "magnitude"}, ValueError, "permute is True with pattern 'unstructured'"),
         ({"method": "sensitivity", "pattern": "unstructured"}, ValueError, "permute is True with pattern"),
         ({"pattern": "channel"}, ValueError, "permute is True with pattern 'channel'.*wanted blocks or N:M"),
-        ({"permute": 1}, TypeError, "permute is 1; wanted True or False"),
+        ({"permute": 1}, TypeError, "permute is 1; wanted True, False or None"),
     ],
 )
 def test_mistakes_are_named(options: dict[str, Any], error: type[Exception], message: str) -> None:
@@ -376,3 +376,17 @@ def test_what_cannot_be_traced_is_named() -> None:
     model = taille.TorchModel(Branch().eval(), (torch.randn(2, 32),))
     with pytest.raises(taille.CaptureError):
         taille.prune_model(model, 0.5, "structured", permute=True, include_first_last=True)
+    model.calibration_data = torch.randn(64, 32).split(32)
+    stays = taille.prune_model(model, 0.5, "structured", include_first_last=True)  # where it was not asked for
+    assert stays.report.orders == ()
+    assert stays.metadata["recipe"][-1]["permute"] is False
+    assert stays.metadata["recipe"][-1]["reconstructed"] == 2
+
+
+def test_channels_are_permuted_by_default_where_recovery_follows() -> None:
+    def moves(**options: Any) -> bool:
+        return taille.prune_model(interleaved(), 0.25, **options).metadata["recipe"][-1]["permute"]
+
+    assert moves(method="structured")
+    assert not moves(method="structured", recovery="none")
+    assert not moves(method="magnitude")

@@ -42,8 +42,8 @@ def pruned(subject: Subject, cell: Cell, work: Path) -> taille.BaseMLModel:
         return subject.channels(share)
     method = "magnitude" if pattern == "unstructured" else "structured"
     options: dict[str, Any] = {} if method == "magnitude" else {"pattern": pattern}
-    if cell.pattern.endswith(PERMUTED):
-        options["permute"] = True
+    if method == "structured":
+        options["permute"] = cell.pattern.endswith(PERMUTED)
     return taille.prune_model(
         subject.dense, share, method, score="wanda", checkpoint=work / (cell.file + ".part"),
         progress=Progress(), **options, **subject.recovery(cell.longer),

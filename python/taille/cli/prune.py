@@ -60,8 +60,12 @@ def prune(
         Path | None, typer.Option(help="A file to go on from after an interrupt; removed at the end.")
     ] = None,
     permute: Annotated[
-        bool, typer.Option("--permute", help="First put channels of like importance side by side: blocks keep more.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--permute/--no-permute",
+            help="First put channels of like importance side by side: blocks keep more. Done where tracing allows.",
+        ),
+    ] = None,
     quantize: Annotated[
         str | None, typer.Option(help="Then quantise to int8, mixed, float16 or bfloat16, as `taille quantize`.")
     ] = None,
@@ -108,11 +112,11 @@ def prune(
         f"recovery: {step['recovery']}, {step['reconstructed']} layers reconstructed, {step['steps']} training steps",
         markup=False,
     )
-    if permute:
+    if pruned.report.orders:
         out.print(f"channels of {len(step['permuted'])} of {len(pruned.report.orders)} groups in another order")
     if report:
         titles, rows = pruned.report.cells()
         print_table("layers, in the order of execution", titles, rows)
-        if permute:
+        if pruned.report.orders:
             titles, rows = pruned.report.order_cells()
             print_table("order of channels, by group", titles, rows)

@@ -26,6 +26,7 @@ class PrunedModel(TorchModel):
     Attributes:
         masks: path of a layer -> bool tensor of its weight's shape, True where a weight remains.
         report: what became of each layer; `str` gives a table, `to_json` an object.
+        order: of channels that changed places: "dimension/tensor" -> the index that came to each place.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class PrunedModel(TorchModel):
         masks: Mapping[str, torch.Tensor],
         report: PruneReport,
         step: Mapping[str, Any],
+        order: Mapping[str, torch.Tensor],
     ):
         """Hold a pruned copy; made by `prune_model`.
 
@@ -44,9 +46,10 @@ class PrunedModel(TorchModel):
             masks: by the path of the layer.
             report: what became of each layer.
             step: what the recipe records.
+            order: of channels that changed places.
         """
         super().__init__(module, **heritage(source))
-        self.masks = dict(masks)
+        self.masks, self.order = dict(masks), dict(order)
         self.report = report
         self._metadata = {**source.metadata, "recipe": [*source.metadata["recipe"], dict(step)]}
         hold_masks(module, self.masks)

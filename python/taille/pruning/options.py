@@ -53,7 +53,7 @@ class Options:
     seed: int = 0
     checkpoint: str | Path | None = None
     progress: Progress | None = None
-    permute: bool = False
+    permute: bool | None = None
     start: PrunedModel | None = None
 
     def __post_init__(self) -> None:
@@ -88,8 +88,8 @@ class Options:
             raise ValueError('pattern is "channel" with method "sensitivity"; wanted method="structured"')
         if self.method == "sensitivity" and self.scope == "global":
             raise ValueError('scope is "global" with method "sensitivity", which chooses each layer\'s share itself')
-        if not isinstance(self.permute, bool):
-            raise TypeError(f"permute is {self.permute!r}; wanted True or False")
+        if self.permute not in (True, False, None) or isinstance(self.permute, int) != isinstance(self.permute, bool):
+            raise TypeError(f"permute is {self.permute!r}; wanted True, False or None")
         if self.permute and pattern.name in (UNSTRUCTURED, CHANNEL):
             raise ValueError(f"permute is True with pattern '{pattern.name}'; wanted blocks or N:M, as \"block4x4\"")
         if not pattern.of:
@@ -144,7 +144,11 @@ class Options:
             ]
             recovery = next(name for there, name in found if there)
         schedule = (self.schedule or "polynomial") if recovery == "schedule" else "oneshot"
-        options = replace(self, pattern=self.form.name, score=score, recovery=recovery, schedule=schedule)
+        plain = self.form.name in (UNSTRUCTURED, CHANNEL) or recovery == "none"
+        permute = False if plain and self.permute is None else self.permute
+        options = replace(
+            self, pattern=self.form.name, score=score, recovery=recovery, schedule=schedule, permute=permute
+        )
         options._check_data(model)
         return options
 

@@ -20,6 +20,7 @@ from torch import nn
 
 from taille.arrays import Array
 from taille.capture.export import export
+from taille.errors import CaptureError
 from taille.pruning.channel_groups import ChannelGroup, build_groups
 from taille.pruning.channel_labels import Axis, Indices
 from taille.pruning.channel_surgery import named_tensors, replace_tensors
@@ -52,7 +53,13 @@ def permute(work: Work) -> None:
     state, fresh = work.state, work.state.moves is None
     if fresh:
         scores = score_layers(work.model.module, work.layers, work.factors)
-        state.order, rows = find_order(work.model, scores, work.options)
+        try:
+            state.order, rows = find_order(work.model, scores, work.options)
+        except CaptureError as error:
+            if work.options.permute:  # asked for, not only welcome
+                raise
+            log.info("channels stay in their places: %s", error)
+            rows = []
         state.moves = [asdict(row) for row in rows]
     work.model = in_order(work.model, state.order)
     inputs = {layer.name: layer.shape[1] for layer in work.layers}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def prune_model(
     seed: int = 0,
     checkpoint: str | Path | None = None,
     progress: Progress | None = None,
-    permute: bool = False,
+    permute: bool | None = None,
     start: PrunedModel | None = None,
 ) -> PrunedModel | ChannelPrunedModel:
     """Take weights out of a model's Linear and Conv2d layers, and win back what that cost.
@@ -105,6 +106,7 @@ def prune_model(
             (Pool & Yu 2021, "Channel Permutations for N:M Sparsity"). Only channels move that tracing follows from the
             layer that makes them to all that read them: each of these is reordered alike, ignored layers too, so that
             the dense module computes what it did. `report.orders` says what that brought, and why others stayed.
+            None: do, with blocks and N:M, where recovery follows, unless torch.export cannot trace the module.
         start: what an earlier call gave for the same model, share and pattern: its masks and weights are taken over, so
             that nothing is reconstructed twice where training comes after a first look.
 
@@ -117,7 +119,7 @@ def prune_model(
         ValueError: `target_size` outside (0, 1], an unknown or unfitting option, data missing for what was asked for by
             name, nothing that can be pruned, an entry of `ignore` that matches no layer, NaN or infinite weights or
             activations, a checkpoint of other arguments.
-        taille.CaptureError: with `permute`, that torch.export cannot trace the module.
+        taille.CaptureError: with `permute=True`, that torch.export cannot trace the module.
     """
     options = Options(target_size, method, pattern, scope, score, recovery, schedule, ignore, include_first_last,
                       min_weights, calibration_samples, steps, epochs, lr, seed, checkpoint, progress,
@@ -165,7 +167,7 @@ def prune_weights(model: TorchModel, options: Options) -> PrunedModel:
         begin_with(work, options.start)
     if not work.state.shares or options.schedule == "polynomial":
         work.factors = importance(model, layers, options)
-    if options.permute:
+    if options.permute is not False:
         permute_channels(work)
     if not work.state.shares:
         choose_masks(work)
@@ -173,7 +175,7 @@ def prune_weights(model: TorchModel, options: Options) -> PrunedModel:
         reconstruct_groups(work, found)
     if options.recovery in ("distillation", "schedule"):
         train(work)
-    pruned = PrunedModel(model, work.module, work.state.masks, report_of(rows, work), record(work))
+    pruned = PrunedModel(model, work.module, work.state.masks, report_of(rows, work), record(work), work.state.order)
     checkpoint.remove()
     log.info("pruned %s: %s", model.name, pruned.report.counts())
     return pruned
@@ -187,13 +189,14 @@ def check_start(model: TorchModel, options: Options) -> None:
     """
     if not isinstance(options.start, PrunedModel):
         raise TypeError(f"start is {type(options.start).__name__}; wanted what an earlier prune_model gave")
-    if options.permute:
-        raise ValueError("permute is True with start: channels would change places under its masks")
     if options.schedule == "polynomial":
         raise ValueError('start goes with masks that stay; wanted recovery="distillation" or schedule="oneshot"')
     *before, its = options.start.metadata["recipe"]
-    if before != model.metadata["recipe"] or its.get("permute"):
-        raise ValueError("start is no pruned form of this model, its channels in their places")
+    if before != model.metadata["recipe"]:
+        raise ValueError("start is no pruned form of this model")
+    if options.permute is not None and options.permute != its.get("permute"):
+        raise ValueError(f"permute is {options.permute}, and start, whose order is taken over, was pruned with "
+                         f"{its.get('permute')}")  # fmt: skip
     mine = options.step()
     for name in SAME:
         if mine[name] != its.get(name):
@@ -219,6 +222,7 @@ def begin_with(work: Work, start: PrunedModel) -> None:
     state.masks = {name: mask.clone() for name, mask in start.masks.items()}
     state.shares = {name: float(start.masks[name].double().mean()) for name in named}
     state.errors = {row.name: row.output_error for row in start.report if row.output_error is not None}
+    state.order, state.moves = dict(start.order), [asdict(row) for row in start.report.orders]
     work.save()
 
 
@@ -276,6 +280,6 @@ def record(work: Work) -> dict[str, Any]:
     kept = sum(int(work.state.masks[layer.name].sum()) for layer in work.layers)
     return work.options.step() | {
         "reconstructed": len(work.state.errors), "steps": work.state.step, "share": kept / total,
-        "weights": {"kept": kept, "prunable": total},
+        "weights": {"kept": kept, "prunable": total}, "permute": bool(work.state.moves),
         "permuted": [{k: move[k] for k in MOVED} for move in work.state.moves or () if not move["why"]],
     }  # fmt: skip
