@@ -180,6 +180,25 @@ def test_bad_arguments_from_c(programs: Path, tmp_path: Path) -> None:
     assert (done.stdout, done.returncode) == ("", 0), f"seed {seed}\n{done.stdout}{done.stderr}"
 
 
+def test_requests_in_flight_from_c(programs: Path, tmp_path: Path) -> None:
+    pair({"limits": {"batch": [None, 4]}}).save(tmp_path / "model.safetensors")
+    seed = random.randrange(2**32)
+    done = subprocess.run(
+        [programs / "in_flight", tmp_path / "model.safetensors", str(seed)],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert (done.stdout, done.returncode) == ("", 0), f"seed {seed}\n{done.stdout}{done.stderr}"
+
+
+def test_requests_in_flight_from_cpp(programs: Path, tmp_path: Path) -> None:
+    convolution().save(tmp_path / "model.safetensors")
+    done = subprocess.run(
+        [programs / "runner_cpp", tmp_path / "model.safetensors"],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert (done.stdout, done.returncode) == ("", 0), done.stderr
+
+
 @pytest.mark.parametrize("limits", [[1], {"batch": 3}, {"batch": [1, 2.5]}, "x"])
 def test_damaged_limits_are_refused(programs: Path, tmp_path: Path, limits: Any) -> None:
     path = tmp_path / "model.safetensors"

@@ -1,5 +1,4 @@
 // The functions of taille.h that open, describe and run models: check, call the runtime, give a status.
-#include <algorithm>
 #include <utility>
 
 #include "runtime/c_api_model.h"
@@ -27,15 +26,6 @@ void describe_into(const std::vector<Described>& all, const char* what, size_t i
     out.dim_names[d] = one.texts[d].c_str();
   }
   *info = out;
-}
-
-void copy_shapes(std::span<const taille_tensor> shapes, taille_tensor* outputs, bool with_bytes) {
-  for (size_t i = 0; i < shapes.size(); ++i) {
-    outputs[i].dtype = shapes[i].dtype;
-    outputs[i].rank = shapes[i].rank;
-    std::copy(std::begin(shapes[i].dims), std::end(shapes[i].dims), outputs[i].dims);
-    if (with_bytes) outputs[i].bytes = shapes[i].bytes;
-  }
 }
 
 }  // namespace

@@ -137,7 +137,7 @@ OpenModel::OpenModel(const std::string& path, int threads) {
   for (ValueId i : g.inputs) inputs.push_back(described(g.value(i), g.value(i).name, limits));
   for (size_t i = 0; i < g.outputs.size(); ++i)
     outputs.push_back(described(g.value(g.outputs[i]), g.output_names[i], limits));
-  model = std::make_unique<Model>(std::move(artefact.graph), threads, active_isa());
+  model = std::make_shared<Model>(std::move(artefact.graph), threads, active_isa());
 }
 
 std::vector<InputArray> OpenModel::arrays(const taille_tensor* given, size_t count, bool with_data) const {
@@ -182,6 +182,22 @@ void OpenModel::check_outputs(std::span<const InputArray> in, std::span<const ta
     for (size_t j = 0; j < i; ++j)
       check(!overlap(given[i].data, shapes[i].bytes, given[j].data, shapes[j].bytes), "output '", name,
             "' shares memory with output '", outputs[j].name, "'");
+  }
+}
+
+int64_t OpenModel::most_samples() const {
+  int64_t most = kNoMost;
+  for (const Described& input : inputs)
+    if (!input.limits.empty()) most = std::min(most, input.limits.front().second);
+  return most;
+}
+
+void copy_shapes(std::span<const taille_tensor> shapes, taille_tensor* outputs, bool with_bytes) {
+  for (size_t i = 0; i < shapes.size(); ++i) {
+    outputs[i].dtype = shapes[i].dtype;
+    outputs[i].rank = shapes[i].rank;
+    std::copy(std::begin(shapes[i].dims), std::end(shapes[i].dims), outputs[i].dims);
+    if (with_bytes) outputs[i].bytes = shapes[i].bytes;
   }
 }
 

@@ -30,7 +30,7 @@ class OpenModel {
   // Throws as load_artefact and Model do.
   OpenModel(const std::string& path, int threads);
 
-  std::unique_ptr<Model> model;
+  std::shared_ptr<Model> model;  // runners share it
   std::vector<Described> inputs, outputs;
 
   // The arrays of a call; throws std::invalid_argument or TypeError naming the input. Without `with_data`, neither
@@ -42,7 +42,12 @@ class OpenModel {
   // others.
   void check_outputs(std::span<const InputArray> in, std::span<const taille_tensor> shapes, const taille_tensor* given,
                      size_t count) const;
+  // How large dimension 0 of every input may be.
+  int64_t most_samples() const;
 };
+
+// Tells the caller what was, or will be, written to each output; of `bytes` only `with_bytes`.
+void copy_shapes(std::span<const taille_tensor> shapes, taille_tensor* outputs, bool with_bytes);
 
 Handles<OpenModel>& open_models();
 

@@ -28,28 +28,42 @@ void set_last_error(std::string_view function, std::string_view what) noexcept {
 
 }  // namespace
 
+Failure current_failure() noexcept {
+  try {
+    throw;
+  } catch (const std::invalid_argument& error) {
+    return {TAILLE_INVALID_ARGUMENT, error.what()};
+  } catch (const TypeError& error) {
+    return {TAILLE_INVALID_ARGUMENT, error.what()};
+  } catch (const ArtefactError& error) {
+    return {TAILLE_ARTEFACT_ERROR, error.what()};
+  } catch (const IsaError& error) {
+    return {TAILLE_ISA_ERROR, error.what()};
+  } catch (const QueueFullError& error) {
+    return {TAILLE_QUEUE_FULL, error.what()};
+  } catch (const DeadlineError& error) {
+    return {TAILLE_DEADLINE, error.what()};
+  } catch (const ClosedError& error) {
+    return {TAILLE_CLOSED, error.what()};
+  } catch (const CancelledError& error) {
+    return {TAILLE_CANCELLED, error.what()};
+  } catch (const std::bad_alloc&) {
+    return {TAILLE_OUT_OF_MEMORY, "out of memory"};
+  } catch (const std::exception& error) {
+    return {TAILLE_INTERNAL_ERROR, error.what()};
+  } catch (...) {
+    return {TAILLE_INTERNAL_ERROR, "an unknown exception"};
+  }
+}
+
 taille_status guarded(const char* function, FunctionRef<void()> body) noexcept {
-  auto failed = [&](taille_status status, const char* what) {
-    set_last_error(function, what);
-    return status;
-  };
   try {
     body();
     return TAILLE_OK;
-  } catch (const std::invalid_argument& error) {
-    return failed(TAILLE_INVALID_ARGUMENT, error.what());
-  } catch (const TypeError& error) {
-    return failed(TAILLE_INVALID_ARGUMENT, error.what());
-  } catch (const ArtefactError& error) {
-    return failed(TAILLE_ARTEFACT_ERROR, error.what());
-  } catch (const IsaError& error) {
-    return failed(TAILLE_ISA_ERROR, error.what());
-  } catch (const std::bad_alloc&) {
-    return failed(TAILLE_OUT_OF_MEMORY, "out of memory");
-  } catch (const std::exception& error) {
-    return failed(TAILLE_INTERNAL_ERROR, error.what());
   } catch (...) {
-    return failed(TAILLE_INTERNAL_ERROR, "an unknown exception");
+    const Failure failure = current_failure();
+    set_last_error(function, failure.what);
+    return failure.status;
   }
 }
 
@@ -80,6 +94,14 @@ const char* taille_status_text(int32_t status) {
       return "out of memory";
     case TAILLE_INTERNAL_ERROR:
       return "internal error";
+    case TAILLE_QUEUE_FULL:
+      return "queue full";
+    case TAILLE_DEADLINE:
+      return "deadline";
+    case TAILLE_CLOSED:
+      return "closed";
+    case TAILLE_CANCELLED:
+      return "cancelled";
     default:
       return "unknown status";
   }

@@ -15,6 +15,18 @@
 
 namespace taille::c_api {
 
+// A request was taken out of the queue.
+class CancelledError : public std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+// Of the exception that is being handled; `what` lives as long as it does.
+struct Failure {
+  taille_status status;
+  const char* what;
+};
+Failure current_failure() noexcept;
+
 // Runs `body`; what it throws becomes a status, its text the last error of this thread. `function` begins the text.
 taille_status guarded(const char* function, FunctionRef<void()> body) noexcept;
 

@@ -65,9 +65,9 @@ static void of_shapes(taille_model* model) {
   WORKS(taille_model_run(model, in, 2, out, 2));
   if (out[0].rank != 2 || out[0].dims[0] != 2 || out[0].dims[1] != 3 || out[1].dtype != TAILLE_FLOAT32)
     printf("a run does not say what it gave\n"), ++failures;
-#define WITH(change, text)                          \
-  fill_in();                                        \
-  change;                                           \
+#define WITH(change, text) \
+  fill_in();               \
+  change;                  \
   REFUSED(taille_model_run(model, in, 2, out, 2), text)
   WITH(in[0].dtype = TAILLE_INT32, "input 'ids' is int32; wanted int64");
   WITH(in[0].dtype = 0, "input 'ids' is no dtype (0)");
@@ -116,6 +116,82 @@ static void of_counts(taille_model* model) {
   WORKS(taille_model_run(model, in, 2, out, 2)); /* what was refused left the model usable */
 }
 
+static void never(void* user_data, taille_status status, const taille_tensor* outputs, size_t count,
+                  const char* error) {
+  (void)user_data, (void)outputs, (void)count;
+  printf("a request that is wrong was answered: %s (%s)\n", taille_status_text(status), error), ++failures;
+}
+
+static void of_options(taille_model* model) {
+  taille_runner_options options;
+  taille_runner* runner = (taille_runner*)1;
+#define OPENED_WITH(change, text)          \
+  WORKS(taille_runner_defaults(&options)); \
+  change;                                  \
+  REFUSED(taille_runner_open(model, &options, &runner), text)
+  OPENED_WITH(options.streams = 0, "streams must be in 1 .. 256, got 0");
+  OPENED_WITH(options.threads = -1, "threads must be in 0 .. 1");
+  OPENED_WITH(options.threads = 2, "threads must be in 0 .. 1");
+  OPENED_WITH(options.max_batch = -5, "max_batch must be in 1 .. 65536 samples, got -5");
+  OPENED_WITH(options.timeout = strtod("nan", NULL), "timeout must be");
+  OPENED_WITH(options.max_latency = 0, "max_latency must be above 0");
+  OPENED_WITH(options.queue_size = INT64_MAX, "queue_size must be");
+  if (runner) printf("a runner that was not opened is not NULL\n"), ++failures;
+  REFUSED(taille_runner_defaults(NULL), "options is NULL");
+  REFUSED(taille_runner_open(model, NULL, NULL), "runner is NULL");
+  REFUSED(taille_runner_open(NULL, NULL, &runner), "model is NULL");
+}
+
+static void of_runners(taille_model* model) {
+  taille_runner* runner;
+  taille_runner_stats stats;
+  const double nan = strtod("nan", NULL);
+  fill_in();
+  WORKS(taille_runner_open(model, NULL, &runner));
+  REFUSED(taille_runner_submit(NULL, in, 2, 0, 0, never, NULL, NULL), "runner is NULL");
+  REFUSED(taille_runner_submit((taille_runner*)model, in, 2, 0, 0, never, NULL, NULL), "runner is not open");
+  REFUSED(taille_runner_submit(runner, NULL, 2, 0, 0, never, NULL, NULL), "inputs is NULL");
+  REFUSED(taille_runner_submit(runner, in, 1, 0, 0, never, NULL, NULL), "the model takes 2 inputs; 1 were given");
+  REFUSED(taille_runner_submit(runner, in, 2, -1, 0, never, NULL, NULL), "deadline is -1");
+  REFUSED(taille_runner_submit(runner, in, 2, nan, 0, never, NULL, NULL), "deadline is nan");
+  REFUSED(taille_runner_submit(runner, in, 2, 1e7, 0, never, NULL, NULL), "deadline must be");
+  REFUSED(taille_runner_submit(runner, in, 2, 0, 0, NULL, NULL, NULL), "done is NULL");
+  REFUSED(taille_runner_run(NULL, in, 2, 0, 0, out, 2), "runner is NULL");
+  REFUSED(taille_runner_run(runner, in, 2, -1, 0, out, 2), "deadline is -1");
+  REFUSED(taille_runner_run(runner, in, 2, 0, 0, out, 1), "the model has 2 outputs; 1 were given");
+  REFUSED(taille_runner_run(runner, in, 2, 0, 0, NULL, 2), "outputs is NULL");
+  REFUSED(taille_runner_cancel(NULL, 1, NULL), "runner is NULL");
+  REFUSED(taille_runner_drain(NULL, 0), "runner is NULL");
+  REFUSED(taille_runner_drain(runner, nan), "seconds is NaN");
+  REFUSED(taille_runner_close((taille_runner*)model, 0), "runner is not open");
+  REFUSED(taille_runner_close(runner, nan), "seconds is NaN");
+  REFUSED(taille_runner_get_stats(NULL, &stats), "runner is NULL");
+  REFUSED(taille_runner_get_stats(runner, NULL), "stats is NULL");
+#define SUBMITTED_WITH(change, text) \
+  fill_in();                         \
+  change;                            \
+  REFUSED(taille_runner_submit(runner, in, 2, 0, 0, never, NULL, NULL), text)
+  SUBMITTED_WITH(in[0].dtype = TAILLE_INT32, "input 'ids' is int32; wanted int64");
+  SUBMITTED_WITH(in[1].rank = 1; in[1].bytes = 8, "wanted 2");
+  SUBMITTED_WITH(in[1].dims[1] = 5; in[1].bytes = 40, "wanted [batch, 4]");
+  SUBMITTED_WITH(in[0].dims[0] = 65; in[0].bytes = 520, "dimension 0 is 65; wanted at most 64");
+  SUBMITTED_WITH(in[0].dims[0] = 3; in[0].bytes = 24, "'batch' is 3 from an earlier input");
+  SUBMITTED_WITH(in[1].bytes -= 1, "input 'x': bytes is 31; its dims are 32");
+  SUBMITTED_WITH(in[1].data = NULL, "input 'x': data is NULL");
+  fill_in();
+  out[0].data = x + 7;
+  REFUSED(taille_runner_run(runner, in, 2, 0, 0, out, 2), "output 'y' shares memory with input 'x'");
+  fill_in();
+  WORKS(taille_runner_run(runner, in, 2, 0, 0, out, 2)); /* what was refused left the runner usable */
+  WORKS(taille_runner_get_stats(runner, &stats));
+  if (stats.submitted != 1 || stats.completed != 1) printf("what was refused was counted\n"), ++failures;
+  WORKS(taille_runner_close(runner, -1));
+  WORKS(taille_runner_close(NULL, -1));
+  REFUSED(taille_runner_get_stats(runner, &stats), "runner is not open (closed before?)");
+  for (int32_t s = TAILLE_OK; s <= TAILLE_CANCELLED; ++s)
+    if (!strcmp(taille_status_text(s), "unknown status")) printf("status %d has no text\n", (int)s), ++failures;
+}
+
 static void* other_thread(void* model) {
   if (taille_last_error()[0]) return "has an error that is not its own";
   taille_model_threads((taille_model*)model, NULL);
@@ -143,7 +219,8 @@ static uint64_t draw(uint64_t below) {
 
 /* Memory that is there, with honest sizes; all else is drawn. Whatever works must have been right. */
 static void of_chance(taille_model* model, int rounds) {
-  static const int64_t sizes[] = {0, 1, 2, 3, 4, 5, 64, 65, -1, INT64_MIN, INT64_MAX, INT64_C(1) << 32, INT64_C(1) << 61};
+  static const int64_t sizes[] = {
+      0, 1, 2, 3, 4, 5, 64, 65, -1, INT64_MIN, INT64_MAX, INT64_C(1) << 32, INT64_C(1) << 61};
   int worked = 0;
   for (int i = 0; i < rounds; ++i) {
     fill_in();
@@ -194,6 +271,8 @@ int main(int argc, char** argv) {
   of_shapes(model);
   of_counts(model);
   of_chance(model, 20000);
+  of_options(model);
+  of_runners(model);
   of_threads(model);
   WORKS(taille_model_close(model));
   REFUSED(taille_model_close(model), "model is not open");

@@ -14,8 +14,11 @@
  *
  * Threads: every function may be called from several threads at once, on one model or several. Calls that run one model
  * at the same time share its weights; the threads of the model serve one of them, the others run in their callers. A
- * model that is closed while it runs elsewhere is freed when that run has ended. After fork() the child may go on with
- * the models it has, if no other thread was inside a function of taille at that moment.
+ * model that is closed while it runs elsewhere is freed when that run has ended, or when its last runner is closed.
+ * Where many requests come at once, a runner ("Requests in flight" below) runs them together, on threads of its own.
+ *
+ * After fork() the child may go on with the models it has, if at that moment no other thread was inside a function of
+ * taille and no runner had a request in flight. It has no runner: what it asks of its parent's is TAILLE_CLOSED.
  */
 #ifndef TAILLE_H
 #define TAILLE_H
@@ -39,7 +42,11 @@ typedef enum taille_status {
   TAILLE_ARTEFACT_ERROR = 2,   /* the file cannot be read, is no artefact, is damaged or newer than this version */
   TAILLE_ISA_ERROR = 3,        /* TAILLE_ISA names a CPU level that does not exist, or that this CPU lacks */
   TAILLE_OUT_OF_MEMORY = 4,
-  TAILLE_INTERNAL_ERROR = 5 /* a fault of taille; please report the text */
+  TAILLE_INTERNAL_ERROR = 5, /* a fault of taille; please report the text */
+  TAILLE_QUEUE_FULL = 6,     /* of a runner: as many requests wait as may */
+  TAILLE_DEADLINE = 7,       /* what was asked for cannot be done, or was not done, in time */
+  TAILLE_CLOSED = 8,         /* the runner takes no more requests, or belongs to the process this one was forked off */
+  TAILLE_CANCELLED = 9       /* the request was taken out of the queue */
 } taille_status;
 
 /* Element types; 0 is none, so that a tensor that was never filled in is refused. */
@@ -135,6 +142,84 @@ TAILLE_API taille_status taille_model_get_cache_stats(const taille_model* model,
 /* Gives back all memory but the weights (what the cache holds too), and ends the model's threads. The model can be run
  * again. */
 TAILLE_API taille_status taille_model_release(taille_model* model);
+
+/* ---- Requests in flight ----
+ * A runner takes requests one by one, from any thread, and runs those that are there at the same time together, on
+ * threads of its own. What each gets is what taille_model_run gives for it alone, bit for bit. Requests whose inputs
+ * agree in all dims but the first share batches; nothing is padded. A model that mixes samples, or fixes the first
+ * dimension, runs one request at a time. The response cache is not asked.
+ *
+ *   taille_runner* runner;
+ *   taille_runner_open(model, NULL, &runner);
+ *   taille_runner_submit(runner, &in, 1, 0, 0, done, my_call, NULL);   // done(my_call, status, outputs, ...) follows
+ *   taille_runner_close(runner, -1);                                   // when all that was submitted is done
+ */
+typedef struct taille_runner taille_runner;
+
+typedef struct taille_runner_options {
+  int32_t streams;    /* batches that run at once */
+  int32_t threads;    /* of each stream, at most the model's; 0: the model's */
+  int64_t max_batch;  /* samples in a batch; a request that brings more runs alone */
+  double timeout;     /* seconds that a request waits for others at most, while a stream is free */
+  double max_latency; /* seconds from submit to done that batches aim at, for requests without a deadline */
+  int64_t queue_size; /* requests that wait at most */
+} taille_runner_options;
+
+/* Called once for each request that was accepted, by a thread of the runner, or by one that is in taille_runner_run,
+ * _cancel or _close; it may come before submit has returned. It must be quick, as a stream waits for it, and must not
+ * throw. It may submit and cancel; to run, drain or close any runner in it is refused (TAILLE_INVALID_ARGUMENT).
+ *   outputs  in the model's order, with data, until it returns; NULL unless the status is TAILLE_OK
+ *   error    why not, until it returns; "" where the status is TAILLE_OK. taille_last_error() is not touched */
+typedef void (*taille_done)(void* user_data, taille_status status, const taille_tensor* outputs, size_t output_count,
+                            const char* error);
+
+/* What taille_runner_open takes where its options are NULL. */
+TAILLE_API taille_status taille_runner_defaults(taille_runner_options* options);
+
+/* A runner on that model, whose weights it shares, and which may be closed before it. *runner is NULL where that
+ * fails. */
+TAILLE_API taille_status taille_runner_open(taille_model* model, const taille_runner_options* options,
+                                            taille_runner** runner);
+
+/* Queues a request and returns at once. Where it is refused `done` is not called: TAILLE_INVALID_ARGUMENT,
+ * TAILLE_QUEUE_FULL, TAILLE_DEADLINE (with what waits before it, it would come too late) or TAILLE_CLOSED.
+ *   inputs    as for taille_model_run. The structures are copied; the data must stay, unchanged, until `done` is called
+ *   deadline  seconds from now in which the answer is needed; a request that turns out too late is given up
+ *             (TAILLE_DEADLINE), one that has begun is finished. 0: none
+ *   priority  among requests that wait, higher goes first
+ *   request   its number, for taille_runner_cancel; may be NULL */
+TAILLE_API taille_status taille_runner_submit(taille_runner* runner, const taille_tensor* inputs, size_t input_count,
+                                              double deadline, int32_t priority, taille_done done, void* user_data,
+                                              uint64_t* request);
+
+/* Submits a request and waits for it: as taille_model_run, but together with those of other threads. This thread runs
+ * the batch itself where a stream is free. Gives what submit gives, and what `done` would be told. */
+TAILLE_API taille_status taille_runner_run(taille_runner* runner, const taille_tensor* inputs, size_t input_count,
+                                           double deadline, int32_t priority, taille_tensor* outputs,
+                                           size_t output_count);
+
+/* Takes a request that still waits out of the queue: its `done` is told TAILLE_CANCELLED before this returns.
+ *   cancelled  1, or 0 where it has begun, is done, or never was; may be NULL */
+TAILLE_API taille_status taille_runner_cancel(taille_runner* runner, uint64_t request, int32_t* cancelled);
+
+/* Refuses new requests from now on (TAILLE_CLOSED), and waits until all others are done; TAILLE_DEADLINE where that
+ * takes longer than `seconds` (below 0: however long it takes). */
+TAILLE_API taille_status taille_runner_drain(taille_runner* runner, double seconds);
+
+/* Drains for up to `seconds` (below 0: however long it takes), cancels what still waits, waits for what runs, ends the
+ * threads and frees the runner: no `done` is called after it. NULL is no runner and is accepted. */
+TAILLE_API taille_status taille_runner_close(taille_runner* runner, double seconds);
+
+typedef struct taille_runner_stats {                         /* since the runner was opened */
+  uint64_t submitted, completed, failed, cancelled, expired; /* drained, the first is the sum of the others */
+  uint64_t refused_full, refused_deadline;                   /* not accepted, and not among those submitted */
+  uint64_t batches, samples;
+  uint64_t in_flight;                                         /* now: accepted, and not done */
+  uint64_t queue_depth, queue_peak;                           /* of those, waiting now, and at most */
+  double latency_p50, latency_p90, latency_p99, latency_mean; /* seconds from submit to done; 0 while none is done */
+} taille_runner_stats;
+
+TAILLE_API taille_status taille_runner_get_stats(const taille_runner* runner, taille_runner_stats* stats);
 
 #ifdef __cplusplus
 }
