@@ -27,9 +27,9 @@ def wheel() -> Path:
     return Path(given)
 
 
-def check(wheel: Path, out: Path) -> subprocess.CompletedProcess[str]:
+def check(wheel: Path, out: Path, *more: str) -> subprocess.CompletedProcess[str]:
     env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    command = [sys.executable, ROOT / "tools" / "wheel.py", "--wheel", wheel, "--out", out]
+    command = [sys.executable, ROOT / "tools" / "wheel.py", "--wheel", wheel, "--out", out, *more]
     return subprocess.run(command, capture_output=True, text=True, check=False, env=env, cwd=out.parent, timeout=300)
 
 
@@ -57,13 +57,15 @@ def test_the_wheel_is_fit_to_be_given_away(wheel: Path, tmp_path: Path) -> None:
     (path,) = (tmp_path / "dist").iterdir()
     assert re.fullmatch(r"taille-\S+-manylinux_2_\d+_\w+\.whl", path.name)
     assert f"{len(list(GOLDEN.glob('*.safetensors')))} artefacts give the stored outputs" in done.stdout
-    assert re.search(r"^taille/lib/libtaille\.so: [\d,]+ bytes; .*libc\.so\.6.*GLIBC_2\.\d+", done.stdout, re.MULTILINE)
+    (needs,) = re.findall(r"\ntaille/lib/libtaille\.so: [\d,]+ bytes; needs (.*\n(?:  .*\n)+)", done.stdout)
+    assert re.match(r".*libc\.so\.6.*\n(  .*\n)*  GLIBC_2\.\d+: \w+", needs)
 
 
 def test_all_that_is_wrong_with_a_wheel_is_told(wheel: Path, tmp_path: Path) -> None:
     noise = np.random.default_rng(0).bytes(10_000_000)
     bad = doctored(wheel, tmp_path, r"taille\.hpp$|lib/cmake/", {"taille/noise.bin": noise})
-    size, *contents = failures(check(bad, tmp_path / "dist"))
+    policy, size, *contents = failures(check(bad, tmp_path / "dist", "--glibc", "2.16"))
+    assert re.fullmatch(r"policy: it needs systems like those with glibc 2\.\d+; wanted those with 2\.16", policy)
     assert re.fullmatch(r"size: 1\d,\d{3},\d{3} bytes; wanted fewer than 10,000,000", size)
     assert contents == [
         f"contents: taille/{part} is not in the wheel"

@@ -23,12 +23,11 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from elftools.elf.dynamic import DynamicSection
 from elftools.elf.elffile import ELFFile
-from elftools.elf.gnuversions import GNUVerNeedSection
 
 ROOT = Path(__file__).resolve().parents[1]
 MOST_BYTES = 10_000_000
+SHOWN = 8  # of the symbols that hold the wheel at a version
 # What every manylinux system has (PEP 600); auditwheel would put a copy of any other into the wheel.
 LIBRARIES = {
     "libc.so.6", "libm.so.6", "libdl.so.2", "librt.so.1", "libpthread.so.0", "libstdc++.so.6", "libgcc_s.so.1",
@@ -70,22 +69,32 @@ def version_key(version: str) -> tuple[int, ...]:
     return tuple(int(n) for n in re.findall(r"\d+", version))
 
 
-def elf_needs(data: bytes) -> tuple[set[str], dict[str, str]]:
-    """The libraries that an ELF file asks for, and of each family of symbols (GLIBC, GLIBCXX...) the newest version."""
-    libraries: set[str] = set()
+def elf_needs(data: bytes) -> tuple[set[str], dict[str, list[str]]]:
+    """The libraries that an ELF file asks for, and the newest version of each family (GLIBC, ...) with its symbols."""
+    elf = ELFFile(io.BytesIO(data))
+    libraries = {tag.needed for tag in elf.get_section_by_name(".dynamic").iter_tags("DT_NEEDED")}
+    if not (needed := elf.get_section_by_name(".gnu.version_r")):
+        return libraries, {}
+    names = {one["vna_other"]: one.name for _, versions in needed.iter_versions() for one in versions}
+    symbols: dict[str, list[str]] = {version: [] for version in names.values()}
+    chosen = elf.get_section_by_name(".gnu.version").iter_symbols()
+    for symbol, version in zip(elf.get_section_by_name(".dynsym").iter_symbols(), chosen, strict=True):
+        if isinstance(index := version["ndx"], int) and index in names:
+            symbols[names[index]].append(symbol.name)
     newest: dict[str, str] = {}
-    for section in ELFFile(io.BytesIO(data)).iter_sections():
-        if isinstance(section, DynamicSection):
-            libraries |= {tag.needed for tag in section.iter_tags("DT_NEEDED")}
-        elif isinstance(section, GNUVerNeedSection):
-            for _, versions in section.iter_versions():
-                for family, _, version in (one.name.rpartition("_") for one in versions):
-                    newest[family] = max(newest.get(family, "0"), version, key=version_key)
-    return libraries, newest
+    for version in symbols:
+        family = version.rpartition("_")[0]
+        newest[family] = max(newest.get(family, version), version, key=version_key)
+    return libraries, {version: sorted(symbols[version]) for version in sorted(newest.values())}
 
 
-def wrong_inside(wheel: Path) -> Iterator[str]:
+def wrong_inside(wheel: Path, glibc: str | None) -> Iterator[str]:
     """What is wrong with the wheel as a file."""
+    tag = re.search(r"manylinux_(\d+)_(\d+)_", wheel.name)
+    if not tag:
+        yield f"policy: {wheel.name} has no manylinux tag"
+    elif glibc and version_key(glibc) < (int(tag[1]), int(tag[2])):
+        yield f"policy: it needs systems like those with glibc {tag[1]}.{tag[2]}; wanted those with {glibc}"
     size = wheel.stat().st_size
     print(f"size: {size:,} bytes")
     if size >= MOST_BYTES:
@@ -99,8 +108,9 @@ def wrong_inside(wheel: Path) -> Iterator[str]:
             yield "contents: the native module, taille/_native.*.so, is not in the wheel"
         for name in sorted(name for name in names if ".so" in Path(name).suffixes):
             libraries, newest = elf_needs(archive.read(name))
-            needs = ", ".join(f"{family}_{version}" for family, version in sorted(newest.items()))
-            print(f"{name}: {archive.getinfo(name).file_size:,} bytes; {', '.join(sorted(libraries))}; {needs}")
+            print(f"{name}: {archive.getinfo(name).file_size:,} bytes; needs {', '.join(sorted(libraries))}")
+            for version, symbols in newest.items():
+                print(f"  {version}: {', '.join(symbols[:SHOWN])}{', ...' if len(symbols) > SHOWN else ''}")
             if name.startswith("taille.libs/"):
                 yield f"libraries: auditwheel had to put a copy of {Path(name).name} into the wheel"
             elif others := sorted(libraries - LIBRARIES):
@@ -118,20 +128,9 @@ def wrong_when_run(wheel: Path, folder: Path) -> Iterator[str]:
     try:
         output_of(
             "pip install",
-            [
-                sys.executable,
-                "-m",
-                "pip",
-                "--python",
-                python,
-                "install",
-                "-q",
-                "--no-compile",
-                "--only-binary",
-                ":all:",
-                wheel,
-            ],
-        )
+            [sys.executable, "-m", "pip", "--python", python, "install", "-q", "--no-compile", "--only-binary", ":all:",
+             wheel],
+        )  # fmt: skip
         said = output_of(
             "tools/run_artefacts.py",
             [python, ROOT / "tools" / "run_artefacts.py", ROOT / "tests" / "golden"], env=bare, cwd=folder,
@@ -148,7 +147,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--wheel", type=Path, help="a wheel to repair and check; otherwise one is built")
     parser.add_argument("--out", type=Path, default=ROOT / "dist", help="the folder of the repaired wheel (dist)")
+    parser.add_argument("--glibc", metavar="2.N", help="fail where it is not for systems as old as that: manylinux_2_N")
     options = parser.parse_args()
+    if options.glibc and not re.fullmatch(r"\d+\.\d+", options.glibc):
+        parser.error(f"--glibc: wanted a version such as 2.28, got {options.glibc!r}")
     if options.wheel and not options.wheel.is_file():
         parser.error(f"--wheel: there is no file {options.wheel}")
     with tempfile.TemporaryDirectory(prefix="taille-wheel-") as name:
@@ -159,7 +161,7 @@ def main() -> int:
             print(f"wheel: {error}", file=sys.stderr)
             return 2
         print(f"wheel: {wheel.name}")
-        wrong = list(wrong_inside(wheel))
+        wrong = list(wrong_inside(wheel, options.glibc))
         wrong += wrong_when_run(wheel, folder) if not wrong else []
         if not wrong:
             options.out.mkdir(parents=True, exist_ok=True)
