@@ -23,7 +23,9 @@ Buffer::Buffer(size_t bytes) {
   // posix_memalign, as aligned_alloc wants the size to be a multiple of the alignment, which would double 2.1 MiB.
   if (posix_memalign(&memory, huge ? kHugePage : kCacheLine, bytes) != 0) throw std::bad_alloc();
   // Advice only: before the first touch, so that the zeroing below already faults in whole huge pages.
+#if defined(MADV_HUGEPAGE)
   if (huge) madvise(memory, bytes, MADV_HUGEPAGE);
+#endif
   std::memset(memory, 0, bytes);
   data_ = static_cast<uint8_t*>(memory);
   size_ = bytes;

@@ -1,9 +1,6 @@
 // How many threads this process was granted. A container's quota is in its cgroup, which std::thread's
 // hardware_concurrency() does not see; more threads than that are throttled together, which costs more than it gives.
-#include <sched.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <cmath>
 #include <cstdlib>
 #include <fstream>
@@ -15,6 +12,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/os_threads.h"
 #include "base/thread_pool.h"
 
 namespace taille {
@@ -24,21 +22,6 @@ struct Quota {
   double cpus;
   std::string file;
 };
-
-int affinity_count() {
-  for (int cpus = 1024; cpus <= 1 << 20; cpus *= 2) {  // the kernel refuses a mask smaller than its own
-    cpu_set_t* set = CPU_ALLOC(static_cast<size_t>(cpus));
-    if (!set) return 1;
-    const size_t bytes = CPU_ALLOC_SIZE(static_cast<size_t>(cpus));
-    const int failed = sched_getaffinity(0, bytes, set);
-    const int reason = errno;
-    const int count = failed ? 0 : CPU_COUNT_S(bytes, set);
-    CPU_FREE(set);
-    if (!failed) return std::max(count, 1);
-    if (reason != EINVAL) return 1;
-  }
-  return 1;
-}
 
 std::vector<std::string> words_of(const std::string& file) {
   std::ifstream in(file);
@@ -127,7 +110,7 @@ std::optional<int> omp_threads() {
 }  // namespace
 
 ThreadGrant granted_threads(const std::string& proc_root, const std::string& cgroup_root) {
-  const int cpus = affinity_count();
+  const int cpus = allowed_cpus();
   ThreadGrant grant{cpus, concat("CPU affinity allows ", cpus, cpus == 1 ? " CPU" : " CPUs")};
   if (const auto quota = least_quota(proc_root, cgroup_root)) {
     const double rounded = std::ceil(quota->cpus);

@@ -17,11 +17,8 @@
 // the caller is seen on another).
 #include "base/thread_pool.h"
 
-#include <linux/futex.h>
 #include <pthread.h>
 #include <sched.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -34,6 +31,7 @@
 
 #include "base/error.h"
 #include "base/fork.h"
+#include "base/os_threads.h"
 
 #if defined(__x86_64__)
 #include <xmmintrin.h>
@@ -46,16 +44,6 @@ using Clock = std::chrono::steady_clock;
 using Body = FunctionRef<void(int64_t, int)>;
 
 enum Word : uint32_t { kIdle, kParked, kOffered, kRunning, kAwaited, kExit };
-static_assert(sizeof(std::atomic<uint32_t>) == sizeof(uint32_t), "the futex needs the bare word");
-
-// Raw futexes, as std::atomic::wait adds its own spinning.
-void sleep_while(std::atomic<uint32_t>& word, uint32_t value) {
-  while (word.load(std::memory_order_acquire) == value)
-    syscall(SYS_futex, reinterpret_cast<uint32_t*>(&word), FUTEX_WAIT_PRIVATE, value, nullptr, nullptr, 0);
-}
-void wake(std::atomic<uint32_t>& word) {
-  syscall(SYS_futex, reinterpret_cast<uint32_t*>(&word), FUTEX_WAKE_PRIVATE, 1, nullptr, nullptr, 0);
-}
 
 void pause() {
 #if defined(__x86_64__)
@@ -156,11 +144,7 @@ void ThreadPool::State::run_share(int share, int thread) const {
 // Leaves the worker all CPUs that the caller may use but this one, if any.
 void ThreadPool::State::keep_off(Worker& worker, int cpu) {
   if (cpu < 0 || worker.kept_off == cpu) return;
-  cpu_set_t allowed;
-  if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) return;
-  CPU_CLR(static_cast<size_t>(cpu), &allowed);
-  if (CPU_COUNT(&allowed) == 0 || pthread_setaffinity_np(worker.handle, sizeof allowed, &allowed) != 0) return;
-  worker.kept_off = cpu;
+  if (keep_off_cpu(worker.handle, cpu)) worker.kept_off = cpu;
 }
 
 void* ThreadPool::State::work(void* argument) {
@@ -180,7 +164,7 @@ void* ThreadPool::State::work(void* argument) {
       }
       default: {
         uint32_t expected = kIdle;
-        self.cpu.store(sched_getcpu(), std::memory_order_relaxed);
+        self.cpu.store(current_cpu(), std::memory_order_relaxed);
         if (self.word.compare_exchange_strong(expected, kParked, std::memory_order_acq_rel))
           sleep_while(self.word, kParked);
       }
@@ -208,7 +192,7 @@ void ThreadPool::State::start_workers() {
     worker.pool = this;
     // Where the system gives no more threads, the pool works with those it has.
     if (pthread_create(&worker.handle, nullptr, work, &worker) != 0) break;
-    pthread_setname_np(worker.handle, "taille");
+    name_thread(worker.handle, "taille");
     ++started;
   }
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
@@ -223,7 +207,7 @@ bool ThreadPool::State::fork_join(int64_t count, const Body& work_body, bool ste
   for (int i = 0; i < shares - 1; ++i) {
     Worker& worker = workers[i];
     if (worker.word.exchange(kOffered, std::memory_order_acq_rel) != kParked) continue;
-    const int here = sched_getcpu();
+    const int here = current_cpu();
     if (worker.cpu.load(std::memory_order_relaxed) == here) keep_off(worker, here);
     wake(worker.word);
   }
@@ -232,7 +216,7 @@ bool ThreadPool::State::fork_join(int64_t count, const Body& work_body, bool ste
     auto& word = workers[i].word;
     uint32_t expected = kOffered;
     if (!steal || !word.compare_exchange_strong(expected, kIdle, std::memory_order_acq_rel)) continue;
-    keep_off(workers[i], sched_getcpu());
+    keep_off(workers[i], current_cpu());
     run_share(i + 1, 0);
   }
   for (int i = 0; i < shares - 1; ++i) {

@@ -7,6 +7,10 @@
 
 #include "base/error.h"
 
+#if defined(__APPLE__)
+#include <xlocale.h>
+#endif
+
 namespace taille {
 namespace {
 
@@ -29,6 +33,22 @@ void append_utf8(std::string& out, uint32_t code) {
     put(0x80 | (code >> 6 & 0x3f));
     put(0x80 | (code & 0x3f));
   }
+}
+
+// The number that is all of the text; infinity where it has too large or too small an exponent. Whatever the locale.
+double real_number(const char* first, const char* last) {
+#if defined(__cpp_lib_to_chars)
+  double real = 0;
+  const auto [end, error] = std::from_chars(first, last, real);
+  return error == std::errc() && end == last ? real : HUGE_VAL;
+#else  // the library of macOS has it for integers alone
+  static const locale_t c_locale = newlocale(LC_ALL_MASK, "C", locale_t{});
+  const std::string text(first, last);  // it ends with a zero
+  char* end = nullptr;
+  const double real = strtod_l(text.c_str(), &end, c_locale);
+  const bool vanished = real == 0 && text.find_first_of("123456789") < text.find_first_of("eE");
+  return end == text.c_str() + text.size() && !vanished ? real : HUGE_VAL;
+#endif
 }
 
 class JsonParser {
@@ -215,9 +235,8 @@ class JsonParser {
       int64_t integer = 0;
       if (std::from_chars(first, last, integer).ec == std::errc()) return Json{integer};
     }
-    double real = 0;
-    const auto [end, error] = std::from_chars(first, last, real);
-    if (error != std::errc() || end != last || !std::isfinite(real)) fail("has a number out of range");
+    const double real = real_number(first, last);
+    if (!std::isfinite(real)) fail("has a number out of range");
     return Json{real};
   }
 };

@@ -20,8 +20,9 @@ struct Json {
   using Array = std::vector<Json>;
   using Object = std::vector<JsonMember>;  // sorted by key; keys are unique
 
-  // A number is int64_t where it is written as an integer that fits ("-0" is the double it says), else double.
-  std::variant<std::nullptr_t, bool, int64_t, double, std::string, Array, Object> value = nullptr;
+  // Null where nothing is said. A number is int64_t where it is written as an integer that fits ("-0" is the double it
+  // says), else double. (No initialiser: it would need JsonMember to be complete here.)
+  std::variant<std::nullptr_t, bool, int64_t, double, std::string, Array, Object> value;
 
   template <class T>
   const T* get_if() const {

@@ -7,6 +7,7 @@
 #include <system_error>
 #include <utility>
 
+#include "base/os_threads.h"
 #include "runtime/batcher_state.h"
 
 #if defined(__x86_64__)
@@ -37,7 +38,7 @@ void Batcher::State::start_workers(const std::shared_ptr<State>& self) {
   try {
     for (int i = 0; i < options.streams; ++i) {
       workers.emplace_back([self] { self->work_on(); });
-      pthread_setname_np(workers.back().native_handle(), "taille-batcher");
+      name_thread(workers.back().native_handle(), "taille-batcher");
     }
   } catch (const std::system_error&) {  // the system gives no more threads: those there are do the work
     pthread_sigmask(SIG_SETMASK, &before, nullptr);

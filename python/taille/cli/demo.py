@@ -103,7 +103,7 @@ def compare(
         row |= times[str(row["name"])]
     facts = {
         "threads": count, "cpu": _native.cpu_name(), "level": _native.active_isa(), "test_images": len(data.test_y),
-        "torch": str(torch.__version__), "load_before": busy, "cpus": len(os.sched_getaffinity(0)),
+        "torch": str(torch.__version__), "load_before": busy, "cpus": os.cpu_count() or 1,
         "contract": contract, "chosen": search["chosen"],
         "candidates": [{k: c[k] for k in ("key", "metrics", "meets", "seconds")} for c in search["candidates"]],
     }  # fmt: skip
