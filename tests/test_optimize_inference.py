@@ -162,6 +162,18 @@ def test_what_was_fast_once_is_not_believed() -> None:
     assert best.in_flight == 4
 
 
+def test_load_counts_for_more_than_a_request_alone_and_may_dip() -> None:
+    class Uneven(Machine):
+        def measure(self, choice: RunnerChoice, in_flight: int, seconds: float) -> Load:
+            load = super().measure(choice, in_flight, seconds)
+            share = {1: 100.0, 4: 0.1, 8: 0.2}.get(in_flight, 1.0)  # alone it is quicker than under any load
+            return replace(load, turns=(share * load.turns[0],))
+
+    best = Uneven().tuned(1.0, granted=1).best
+    assert best is not None
+    assert best.in_flight == 64
+
+
 @pytest.mark.parametrize("budget", [0.0, 0.2, 1.0, 3.0, 5.5])
 def test_the_time_budget_ends_it_with_the_best_so_far(budget: float) -> None:
     machine = Machine()

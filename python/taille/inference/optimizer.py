@@ -205,7 +205,7 @@ class Work:
         would += [f"batch.max_latency={ceiling(nearest.tail)}"] * (nearest.tail > most)
         threads = f"{nearest.choice.threads} thread{'s' if nearest.choice.threads > 1 else ''}"
         how = f"with {threads}{' in ' * bool(precision)}{precision}"
-        row = {"key": how, "recipe": precision, "metrics": nearest.record()}
+        row = {"key": how, "metrics": nearest.record()}
         text = f"{shortfall(nearest, self._target, most)} {how}, the nearest; {reason}"
         if would:
             text += f". {' and '.join(would)} would be met; taille.ModelOptimizer, which prunes, may do more"
