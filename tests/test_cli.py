@@ -65,8 +65,11 @@ def test_compile_to_half_and_inspect(folder, precision):
 
 @pytest.mark.parametrize(
     "command",
-    ["demo", "optimize", "compile", "quantize", "prune", "bench", "inspect", "profile", "report", "serve", "doctor"],
-)
+    [
+        "demo", "optimize", "compile", "quantize", "prune", "bench", "inspect", "profile", "report", "tune", "serve",
+        "doctor",
+    ],
+)  # fmt: skip
 def test_every_command_has_help(command):
     done = cli(command, "--help")
     assert done.returncode == 0

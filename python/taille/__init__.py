@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         TrainingError,
         TrainingInterrupt,
     )
+    from taille.inference import InferenceOptimizer
     from taille.models import BaseMLModel, TensorSpec
     from taille.optimization import ModelOptimizer
     from taille.pruning import PrunedModel, prune_model
@@ -54,6 +55,7 @@ __all__ = [
     "DeadlineError",
     "DistilledModel",
     "Error",
+    "InferenceOptimizer",
     "IsaError",
     "ModelOptimizer",
     "PrunedModel",
@@ -91,6 +93,7 @@ _MODULES = {
     "DistilledModel": "distillation",
     "Error": "errors",
     "INFERENCE_CONFIG": "config",
+    "InferenceOptimizer": "inference",
     "IsaError": "errors",
     "PERFORMANCE_CONFIG": "config",
     "ModelOptimizer": "optimization",

@@ -47,6 +47,7 @@ class CompiledModel(BaseMLModel):
 
     Attributes:
         path: the file it was read from or last saved to, which a pickled `Runner` reads; None before.
+        fixed_threads: whether the caller said how many threads it has.
 
     Shapes may vary from call to call. A shape is planned at its first call and known at the next; the plans of the last
     32 shapes are kept. Memory stays bounded whatever comes: the weights; one arena for each `predict` that runs at the
@@ -67,6 +68,7 @@ class CompiledModel(BaseMLModel):
 
         self.graph = graph
         self._metadata = metadata
+        self.fixed_threads = threads is not None
         self._model = _native.Model(graph, thread_count(threads, streams))
         self._inputs = specs(graph.inputs)
         self._outputs = specs(graph.outputs)

@@ -78,7 +78,7 @@ class ConstraintError(Error, ValueError):
 
     Attributes:
         front: the candidates that no other beats in latency, bytes and quality at once; a dict each, with "key" (the
-            recipe in words), "recipe", "metrics" and "file".
+            recipe, or how it was run, in words), "metrics" and, of `ModelOptimizer`, "recipe" and "file".
         nearest: the one that misses the contract by least, or None.
     """
 

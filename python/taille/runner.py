@@ -14,7 +14,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from taille.compiled import CompiledModel, load
+from taille.config import InferenceConfig, resolve
 from taille.models import BaseMLModel, check_model
+from taille.runner_choice import RunnerChoice, stored_choice
 
 if TYPE_CHECKING:
     from taille import _native
@@ -117,19 +119,29 @@ class Runner:
     The runner is closed at the end of a `with` block, or by `close`. It is pickled by the path of its model. A child of
     `os.fork` must make its own: every call there raises `taille.ClosedError`.
 
+    What is not given is what `taille.InferenceOptimizer` found best for this model on this CPU, where the artefact
+    holds that (`choice`); else the batch settings of the TOML file, the environment (`TAILLE_BATCH_SIZE`) or
+    `INFERENCE_CONFIG`, and threads as said below.
+
     Args:
         model: what `load` or `compile_model` gave. Its packed weights are shared, and it can be used beside the runner.
         streams: how many batches run at the same time; None: as many as the granted threads allow, or 1 where `threads`
             is None too.
         threads: how many threads one batch uses; None: those of the model, or what is left for each of `streams`. More
-            than the model has means that its weights are packed once more.
+            than the model has means that its weights are packed once more. Streams and threads go together: where one
+            is given, or the model was loaded with `threads`, neither is that of the artefact.
         max_batch: samples in a batch at most. A request with more of them runs by itself.
         timeout: seconds that a request waits for others at most while a stream is free.
         max_latency: seconds from `submit` to the answer that batches aim at for requests without a deadline.
         queue_size: how many requests may wait.
 
+    Attributes:
+        max_batch, timeout, max_latency, streams: what is in force.
+        choice: what the artefact holds for this CPU, or None.
+
     Raises:
-        TypeError: `model` is not compiled.   ValueError: an argument is out of its range.
+        TypeError: `model` is not compiled.
+        ValueError: an argument is out of its range, or a setting of the TOML file or the environment is none.
     """
 
     def __init__(
@@ -138,9 +150,9 @@ class Runner:
         *,
         streams: int | None = None,
         threads: int | None = None,
-        max_batch: int = 64,
-        timeout: float = 0.1,
-        max_latency: float = 0.2,
+        max_batch: int | None = None,
+        timeout: float | None = None,
+        max_latency: float | None = None,
         queue_size: int = 1024,
     ):
         """Start the workers, which sleep until there is work."""
@@ -154,15 +166,25 @@ class Runner:
             if count is not None:
                 _check_count(name, count)
         for name, seconds in {"timeout": timeout, "max_latency": max_latency}.items():
-            _check_seconds(name, seconds, least=0.0)
+            if seconds is not None:
+                _check_seconds(name, seconds, least=0.0)
         self._options = {**counts, "timeout": timeout, "max_latency": max_latency}
         self.model = compiled
         self.name = os.urandom(6).hex()
+        self.choice = stored_choice(compiled)
+        if self.choice is not None and streams is None and threads is None and not compiled.fixed_threads:
+            streams, threads = self.choice.streams, self.choice.threads
         self.streams, wanted = _share_out(streams, threads, compiled.threads)
+        batch = resolve(InferenceConfig).batch
+        chosen = self.choice or RunnerChoice(self.streams, wanted, batch.size, batch.timeout, batch.max_latency)
+        self.max_batch = chosen.max_batch if max_batch is None else max_batch
+        self.timeout = chosen.timeout if timeout is None else timeout
+        self.max_latency = chosen.max_latency if max_latency is None else max_latency
         native = compiled.native if wanted <= compiled.threads else _native.Model(compiled.graph, wanted)
-        most = min(max_batch, compiled.most_samples or max_batch)
-        self._batcher = _native.Batcher(native, self.streams, wanted, most, timeout, max_latency, queue_size)
+        most = min(self.max_batch, compiled.most_samples or self.max_batch)
+        self._batcher = _native.Batcher(native, self.streams, wanted, most, self.timeout, self.max_latency, queue_size)
         _batchers.add(self._batcher)
+        log.debug("%r: %s", self, "as stored for this CPU" if self.choice else "nothing is stored for this CPU")
         if self.why:
             log.info("requests of %r run one by one: %s", compiled, self.why)
 
@@ -258,13 +280,15 @@ class Runner:
     def __reduce__(self) -> tuple[Any, ...]:
         if self.model.path is None:
             raise TypeError("a runner is pickled by the path of its model, and this model has none: save it first")
-        return _restore, (str(self.model.path), self.model.threads, self._options)
+        threads = self.model.threads if self.model.fixed_threads else None
+        return _restore, (str(self.model.path), threads, self._options)
 
     def __repr__(self) -> str:
-        return f"<Runner of {self.model!r}: {self.streams} x {self.threads} threads>"
+        batches = f"batches of {self.max_batch}, {1e3 * self.timeout:g} ms"
+        return f"<Runner of {self.model!r}: {self.streams} x {self.threads} threads, {batches}>"
 
 
-def _restore(path: str, threads: int, options: dict[str, Any]) -> Runner:
+def _restore(path: str, threads: int | None, options: dict[str, Any]) -> Runner:
     return Runner(load(path, threads=threads), **options)
 
 

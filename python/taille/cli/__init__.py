@@ -1,6 +1,6 @@
 """The command line.
 
-`taille demo | optimize | compile | quantize | prune | bench | inspect | profile | report | serve`
+`taille demo | optimize | compile | quantize | prune | bench | inspect | profile | report | tune | serve`
 `taille pack | unpack | delta | patch | doctor`
 """
 

@@ -16,6 +16,7 @@ from taille.cli.quantize import quantize
 from taille.cli.report import report
 from taille.cli.serve import serve
 from taille.cli.transport import delta, pack, patch, unpack
+from taille.cli.tune import tune
 
 __all__ = ["app"]
 
@@ -35,6 +36,7 @@ app.command()(bench)
 app.command()(inspect)
 app.command()(profile)
 app.command()(report)
+app.command()(tune)
 app.command()(serve)
 app.command()(pack)
 app.command()(unpack)

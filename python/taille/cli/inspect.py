@@ -68,8 +68,20 @@ def describe(model: Any, dump: bool) -> dict[str, Any]:
         "name": model.metadata.get("name"), "inputs": [str(s) for s in model.input_spec],
         "outputs": [str(s) for s in model.output_spec], "size_bytes": model.size_bytes,
         "parameter_count": model.parameter_count, "precisions": precisions, "metadata": model.metadata, "nodes": nodes,
+        "runner": runner_choices(model),
     }  # fmt: skip
     return {**facts, "graph": model.dump()} if dump else facts
+
+
+def runner_choices(model: Any) -> str:
+    """How a runner runs the model on this CPU, where the artefact says that, and on how many others it does."""
+    from taille.runner_choice import KEY, stored_choice
+
+    choice, kept = stored_choice(model), model.metadata.get(KEY)
+    entries = len(kept) if isinstance(kept, dict) else 0
+    here = str(choice) if choice is not None else "nothing is stored for this CPU"
+    others = entries - (choice is not None)
+    return f"{here}; {others} for other CPUs" if others else here
 
 
 def show(facts: dict[str, Any]) -> None:
@@ -81,6 +93,7 @@ def show(facts: dict[str, Any]) -> None:
         ("bytes", f"{facts['size_bytes']:,} ({short_size(facts['size_bytes'])})"),
         ("parameters", f"{facts['parameter_count']:,}"),
         ("nodes", ", ".join(f"{n} {p}" for p, n in facts["precisions"].items())),
+        ("runner", facts["runner"]),
         ("recipe", "\n".join(map(str, facts["metadata"].get("recipe") or ["none: float32 as captured"]))),
         ("versions", ", ".join(f"{k} {v}" for k, v in facts["metadata"].get("versions", {}).items())),
     ]

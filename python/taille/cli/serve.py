@@ -34,14 +34,22 @@ def serve(
         typer.Option(help="File with the token that load and unload want; else TAILLE_SERVE_TOKEN; else read-only."),
     ] = None,
     max_body: Annotated[str, typer.Option(help="Most bytes of one request.")] = "64MiB",
-    max_batch: Annotated[int, typer.Option(help="Most samples of one request, and of a batch.")] = 64,
-    batch_timeout: Annotated[float, typer.Option(help="Seconds that a batch waits for more samples.")] = 0.002,
+    max_batch: Annotated[
+        int | None,
+        typer.Option(help="Most samples of one request, and of a batch; default: of `taille tune`, else batch.size."),
+    ] = None,
+    batch_timeout: Annotated[
+        float | None,
+        typer.Option(help="Seconds that a batch waits for more; default: of `taille tune`, else batch.timeout."),
+    ] = None,
     queue_size: Annotated[int, typer.Option(help="Requests that wait for one version of a model.")] = 1024,
     max_connections: Annotated[int, typer.Option(help="Connections at once.")] = 1024,
     request_timeout: Annotated[float, typer.Option(help="Seconds until a request is given up.")] = 30.0,
     read_timeout: Annotated[float, typer.Option(help="Seconds that a client may take to send one.")] = 30.0,
     drain_timeout: Annotated[float, typer.Option(help="Seconds for requests under way when it ends.")] = 30.0,
-    threads: Annotated[int | None, typer.Option(help="Of one computation; default: all that are granted.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="Of one computation; default: of `taille tune`, else all that are granted.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object when it is ready.")] = False,
 ) -> None:
     """Serve artefacts over the Open Inference Protocol (HTTP and gRPC) until SIGTERM; needs no torch."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from taille.arrays import Array
 from taille.compiled import CompiledModel, load
+from taille.config import InferenceConfig, resolve
 from taille.errors import ClosedError, DeadlineError, QueueFullError
 from taille.runner import Runner
 from taille.serve.refusals import Invalid, Late, Overloaded
@@ -37,12 +38,12 @@ class ModelHost:
         self.model: CompiledModel = load(path, threads=settings.threads)
         self.output_positions = {s.name: i for i, s in enumerate(self.model.output_spec)}
         self.owed = 0
-        self._most = settings.max_batch
         self._batched = [s.name for s in self.model.input_spec if s.shape and isinstance(s.shape[0], str)]
         self._structure = self.model.graph.output_structure
         self._runner = Runner(
             self.model, max_batch=settings.max_batch, timeout=settings.batch_timeout, queue_size=settings.queue_size
         )
+        self._most = settings.max_batch or max(self._runner.max_batch, resolve(InferenceConfig).batch.size)
         self._idle = asyncio.Event()
 
     async def compute(
