@@ -20,9 +20,9 @@ def echo(width: int = 3, *, outputs: int = 1, batch: int | str = "batch", metada
     return CompiledModel(_native.optimize(g)[0], metadata or {"name": "echo"}, threads=1)
 
 
-def wide(inputs: int, width: int, *, threads: int = 1):
+def wide(inputs: int, width: int, *, threads: int = 1, seed: int = 0):
     """A model of two linear layers with 4 * width * (inputs + 1) bytes of seeded weights."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     g = _native.Graph()
     x = g.add_input("x", "float32", ["batch", inputs])
     w = g.add_constant("w", rng.standard_normal((width, inputs), np.float32))

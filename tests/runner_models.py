@@ -14,9 +14,10 @@ from plain_models import wide
 from taille import CompiledModel, Runner, _native
 
 
-def int8_mlp(*, threads: int = 1) -> CompiledModel:
+def int8_mlp(*, threads: int = 1, seed: int = 0) -> CompiledModel:
     """(batch, 32) -> (batch, 8), quantised: integer sums, so any batch gives the same bits."""
     n = Net(32)
+    n.rng = np.random.default_rng(seed)
     y = n.x
     for i, (out, inputs) in enumerate([(64, 32), (64, 64), (8, 64)]):
         y = n.g.add_node("linear", [y, n.constant(f"w{i}", out, inputs), n.constant(f"b{i}", out)], {}, f"fc{i}")
@@ -26,9 +27,9 @@ def int8_mlp(*, threads: int = 1) -> CompiledModel:
     return CompiledModel(graph, {"name": "int8 mlp"}, threads=threads)
 
 
-def ragged(*, threads: int = 1) -> CompiledModel:
+def ragged(*, threads: int = 1, seed: int = 0) -> CompiledModel:
     """ids (batch, sequence), of 50 words -> (batch, sequence, 8) and their mean (batch, 8), in float32."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     g = _native.Graph()
     ids = g.add_input("ids", "int64", ["batch", "sequence"])
     table = g.add_constant("table", rng.standard_normal((50, 8), np.float32))
@@ -45,9 +46,9 @@ def ragged(*, threads: int = 1) -> CompiledModel:
     return CompiledModel(_native.optimize(g)[0], {"name": "ragged"}, threads=threads)
 
 
-def slow(*, threads: int = 1) -> CompiledModel:
+def slow(*, threads: int = 1, seed: int = 0) -> CompiledModel:
     """(batch, 256) -> (batch, 1), some 2 MB of weights: slow enough to be overtaken."""
-    return wide(256, 2048, threads=threads)
+    return wide(256, 2048, threads=threads, seed=seed)
 
 
 def adds_up(stats: dict[str, Any]) -> None:

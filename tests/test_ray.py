@@ -12,34 +12,21 @@ import pytest
 
 import taille
 from optimize_case import HELD_OUT, LABELS, case
-from support import missing, run_python
+from ray_instance import ray_instance
+from support import run_python
 from taille.measurement.turns import Latency
 from taille.optimization import ModelOptimizer, evaluation
 from taille.optimization.cluster import RayExecutor, Searcher, work
 from taille.optimization.recipes import Recipe
 from taille.optimization.workshop import TimeIsUp, Workshop
 
-try:
-    import ray
-except ImportError:
-    missing("Ray is not installed (pip install 'taille[ray]')")
-
-STORE = 80 << 20  # bytes; the least that Ray takes is 75 MiB
 CONTRACT = {"max_size": 65_000, "max_accuracy_drop": 0.05, "threads": 1, "techniques": ["quantization", "pruning"]}
 
 
 @pytest.fixture(scope="module")
 def two_workers() -> Iterator[None]:
-    for tries_left in (2, 1, 0):
-        try:
-            ray.init(num_cpus=2, include_dashboard=False, object_store_memory=STORE, log_to_driver=False)
-            break
-        except Exception:  # Ray gives its own processes seconds to start, which a busy machine does not
-            ray.shutdown()
-            if not tries_left:
-                raise
-    yield
-    ray.shutdown()
+    with ray_instance():
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -15,6 +15,7 @@ __all__ = ["CONTESTANTS", "OpenVinoFloat", "OpenVinoInt8"]
 class OpenVinoFloat:
     """OpenVINO in float32, tuned for latency."""
 
+    hint = "LATENCY"
     name = "openvino float32"
     precision = "float32"
     packages: tuple[str, ...] = ("openvino", "onnx", "onnxscript")
@@ -36,9 +37,10 @@ class OpenVinoFloat:
             openvino.save_model(model, str(files), compress_to_fp16=False)
             compiled = openvino.Core().compile_model(
                 model, "CPU",
-                {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"},
+                {"PERFORMANCE_HINT": self.hint, "INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"},
             )  # fmt: skip
         self.size_bytes = files.stat().st_size + files.with_suffix(".bin").stat().st_size
+        self.compiled = compiled
         self._request = compiled.create_infer_request()
         self.note = kernels(compiled)
 

@@ -84,6 +84,10 @@ class ModelHost:
             if not self.owed:
                 self._idle.set()
 
+    async def predict(self, inputs: Any, *, deadline: float | None, priority: int) -> Any:
+        """What `CompiledModel.predict` gives, of a caller in this process; errors are those of the runner."""
+        return await self._runner.submit(inputs, deadline=deadline, priority=priority)
+
     def _check_samples(self, inputs: dict[str, Array]) -> None:
         for name in self._batched:
             array = inputs.get(name)
