@@ -35,10 +35,6 @@
 #include "base/error.h"
 #include "base/fork.h"
 
-#if defined(__x86_64__)
-#include <xmmintrin.h>
-#endif
-
 namespace taille {
 namespace {
 
@@ -57,12 +53,6 @@ void wake(std::atomic<uint32_t>& word) {
   syscall(SYS_futex, reinterpret_cast<uint32_t*>(&word), FUTEX_WAKE_PRIVATE, 1, nullptr, nullptr, 0);
 }
 
-void pause() {
-#if defined(__x86_64__)
-  _mm_pause();
-#endif
-}
-
 // Spins while the word has that value, for kSpinMicroseconds at most; returns the last value seen.
 uint32_t spin_while(const std::atomic<uint32_t>& word, uint32_t value) {
   const auto until = Clock::now() + std::chrono::microseconds(kSpinMicroseconds);
@@ -70,7 +60,7 @@ uint32_t spin_while(const std::atomic<uint32_t>& word, uint32_t value) {
     for (int i = 0; i < 16; ++i) {
       const uint32_t now = word.load(std::memory_order_acquire);
       if (now != value) return now;
-      pause();
+      spin_pause();
     }
   } while (Clock::now() < until);
   return word.load(std::memory_order_acquire);
@@ -80,19 +70,8 @@ thread_local bool inside_body = false;
 
 }  // namespace
 
-FlushDenormals::FlushDenormals() : saved_(0) {
-#if defined(__x86_64__)
-  constexpr unsigned kFtzAndDaz = 0x8040;
-  saved_ = _mm_getcsr();
-  _mm_setcsr(saved_ | kFtzAndDaz);
-#endif
-}
-
-FlushDenormals::~FlushDenormals() {
-#if defined(__x86_64__)
-  _mm_setcsr(saved_);
-#endif
-}
+FlushDenormals::FlushDenormals() : saved_(float_mode()) { set_float_mode(saved_ | kFlushDenormals); }
+FlushDenormals::~FlushDenormals() { set_float_mode(saved_); }
 
 struct ThreadPool::State {
   struct alignas(64) Worker {
