@@ -13,7 +13,7 @@ constexpr int kVectorsLive = 4;  // V16 accumulators that fit in registers besid
 // Tiles of a matrix product: the widest of many rows in vectors, and the most rows by width. At least 8 accumulators
 // hide the latency of fma; rows need a general register each.
 constexpr int kTileVectors = 1;
-constexpr int kTileRows[] = {0, 6, 2, 1, 1};
+constexpr int kTileRows[] = {0, 5, 2, 1, 1};  // a sixth row would leave no registers for the column
 constexpr int kRowSteps = 4;
 
 using Quarter = float32x4_t;

@@ -1,7 +1,7 @@
 // The vector vocabulary: every float kernel but the reference is written once, over 16 lanes of float, and built for
-// each level, with one of vec16_{portable,avx2,avx512,neon}.h. Each word is one IEEE operation (or a move, or integer arithmetic
-// on the bits), so all levels give the same bits. Everything lives in an anonymous namespace: a copy built with wide
-// instructions must never be the one that another file links to.
+// each level, with one of vec16_{portable,avx2,avx512,neon}.h. Each word is one IEEE operation (or a move, or integer
+// arithmetic on the bits), so all levels give the same bits. Everything lives in an anonymous namespace: a copy built
+// with wide instructions must never be the one that another file links to.
 //
 //   load_n / store_n   the first n lanes (0 <= n <= 16), touching no byte of the others; `fill` gives the others
 //   load of F16, BF16; store to them   16 values, converted as half.h says
