@@ -13,8 +13,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import taille
 from objects import newest_build, objects, weak_symbols
 from support import missing
 from taille import _native
@@ -84,6 +86,40 @@ def native_output(tmp_path: Path) -> str:
     libraries = [build / "cpp" / layer / f"libtaille_{layer}.a" for layer in ("kernels", "base")]
     finished("c++", "-std=c++20", "-O1", "-ffp-contract=off", "-Icpp", source, *libraries, "-pthread", "-o", out)
     return finished(out, _native.detect_isa())
+
+
+def test_libtaille_gives_the_bits_of_this_machine(tmp_path: Path) -> None:
+    library = ROOT / "build" / "aarch64" / "cpp" / "runtime" / "libtaille.so"
+    if not library.exists():  # CI has not the minutes for it
+        pytest.skip("libtaille is not built for AArch64 (cmake --preset aarch64 && cmake --build --preset aarch64)")
+    run = tmp_path / "run_c"
+    finished(
+        "aarch64-linux-gnu-gcc", "-Icpp/include", "tests/embed/run_c.c", library, "-o", run,
+        f"-Wl,-rpath,{library.parent}",
+    )  # fmt: skip
+    rng = np.random.default_rng(0)
+    for file in sorted((ROOT / "tests" / "golden").glob("*.safetensors")):
+        model = taille.load(file, threads=1)
+        inputs = [example(rng, spec) for spec in model.inputs]
+        wanted = model.predict(*inputs)
+        (tmp_path / "in").write_bytes(b"".join(np.int64([x.ndim, *x.shape]).tobytes() + x.tobytes() for x in inputs))
+        for cpu in ("max", "cortex-a53"):
+            finished("qemu-aarch64", "-cpu", cpu, "-L", "/usr/aarch64-linux-gnu", run, file, 2, tmp_path / "in",
+                     tmp_path / "out")  # fmt: skip
+            data = (tmp_path / "out").read_bytes()
+            for y in wanted if isinstance(wanted, tuple) else (wanted,):
+                head = np.int64([y.ndim, *y.shape]).tobytes()
+                assert data[: len(head)] == head, file.name
+                assert data[len(head) :][: y.nbytes] == y.tobytes(), (file.name, cpu)
+                data = data[len(head) + y.nbytes :]
+            assert data == b""
+
+
+def example(rng: np.random.Generator, spec: taille.TensorSpec) -> np.ndarray:
+    shape = [dim if isinstance(dim, int) else 3 for dim in spec.shape]
+    if spec.dtype == "int64":
+        return rng.integers(0, 2, shape)
+    return rng.standard_normal(shape, np.float32)
 
 
 def test_a_level_that_is_not_there_is_told(program: Path) -> None:
