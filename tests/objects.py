@@ -50,6 +50,8 @@ class Instruction:
 def is_release(build: Path) -> bool:
     file = build / "CMakeCache.txt"
     text = file.read_text() if file.exists() else ""
+    if "CMAKE_TOOLCHAIN_FILE" in text:  # for another architecture
+        return False
     return "TAILLE_SANITIZE:STRING=\n" in text and "CMAKE_BUILD_TYPE:STRING=Release\n" in text
 
 

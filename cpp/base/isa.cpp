@@ -2,12 +2,16 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <iterator>
 #include <optional>
 
 #include "base/error.h"
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#endif
+#if defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
 #endif
 #if defined(__linux__)
 #include <sys/syscall.h>
@@ -17,26 +21,14 @@
 namespace taille {
 namespace {
 
-constexpr Isa kLevels[] = {Isa::portable, Isa::avx2, Isa::avx512, Isa::avx512vnni, Isa::avx512vbmi, Isa::amx};
-constexpr Isa kHighest = Isa::amx;
-
 constexpr bool has(uint64_t word, uint64_t bits) { return (word & bits) == bits; }
 constexpr uint32_t bit(int n) { return uint32_t{1} << n; }
 
-std::string joined_names(Isa up_to) {
-  std::string out;
-  for (Isa level : kLevels)
-    if (level <= up_to) out.append(out.empty() ? "" : ", ").append(name_of(level));
-  return out;
-}
-
-std::optional<Isa> find_level(std::string_view name) {
-  for (Isa level : kLevels)
-    if (name_of(level) == name) return level;
-  return std::nullopt;
-}
-
+// What each architecture says in its own way: its levels, the best one of this CPU, the CPU's name.
 #if defined(__x86_64__)
+
+constexpr Isa kLevels[] = {Isa::portable, Isa::avx2, Isa::avx512, Isa::avx512vnni, Isa::avx512vbmi, Isa::amx};
+
 CpuBits read_cpu_bits() {
   CpuBits bits{};
   unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
@@ -64,7 +56,74 @@ bool may_use_tiles() {
   return false;
 #endif
 }
+
+Isa best_level() {
+  const Isa best = isa_from_bits(read_cpu_bits());
+  return best == Isa::amx && !may_use_tiles() ? Isa::avx512vbmi : best;
+}
+
+std::string read_cpu_name() {
+  unsigned words[12] = {};
+  for (unsigned i = 0; i < 3; ++i)
+    if (!__get_cpuid(0x80000002 + i, &words[4 * i], &words[4 * i + 1], &words[4 * i + 2], &words[4 * i + 3]))
+      return "unknown";
+  char text[sizeof(words) + 1] = {};
+  std::memcpy(text, words, sizeof(words));
+  const std::string_view name(text);
+  const size_t first = name.find_first_not_of(' ');
+  if (first == std::string_view::npos) return "unknown";
+  return std::string(name.substr(first, name.find_last_not_of(' ') - first + 1));
+}
+
+#elif defined(__aarch64__)
+
+constexpr Isa kLevels[] = {Isa::portable, Isa::neon, Isa::neondot};
+
+uint64_t read_hwcap() {
+#if defined(__linux__)
+  return getauxval(AT_HWCAP);
+#else
+  return 0;
 #endif
+}
+
+Isa best_level() { return isa_from_hwcap(read_hwcap()); }
+
+// These CPUs have numbers, no names: Arm's Neoverse N1 is implementer 0x41, part 0xd0c.
+std::string read_cpu_name() {
+  if (!has(read_hwcap(), bit(11))) return "unknown";  // Linux answers for registers that a process may not read
+  uint64_t midr = 0;
+  asm("mrs %0, midr_el1" : "=r"(midr));
+  const auto hex = [](uint64_t number) {
+    std::string digits;
+    for (; number || digits.empty(); number /= 16) digits.insert(digits.begin(), "0123456789abcdef"[number % 16]);
+    return "0x" + digits;
+  };
+  return "AArch64, implementer " + hex(midr >> 24 & 0xFF) + ", part " + hex(midr >> 4 & 0xFFF);
+}
+
+#else
+
+constexpr Isa kLevels[] = {Isa::portable};
+Isa best_level() { return Isa::portable; }
+std::string read_cpu_name() { return "unknown"; }
+
+#endif
+
+constexpr Isa kHighest = kLevels[std::size(kLevels) - 1];
+
+std::string joined_names(Isa up_to) {
+  std::string out;
+  for (Isa level : kLevels)
+    if (level <= up_to) out.append(out.empty() ? "" : ", ").append(name_of(level));
+  return out;
+}
+
+std::optional<Isa> find_level(std::string_view name) {
+  for (Isa level : kLevels)
+    if (name_of(level) == name) return level;
+  return std::nullopt;
+}
 
 }  // namespace
 
@@ -72,6 +131,10 @@ std::string_view name_of(Isa level) {
   switch (level) {
     case Isa::portable:
       return "portable";
+    case Isa::neon:
+      return "neon";
+    case Isa::neondot:
+      return "neondot";
     case Isa::avx2:
       return "avx2";
     case Isa::avx512:
@@ -85,6 +148,8 @@ std::string_view name_of(Isa level) {
   }
   return "?";
 }
+
+std::vector<Isa> known_isas() { return {std::begin(kLevels), std::end(kLevels)}; }
 
 Isa isa_from_name(std::string_view name) {
   if (const auto level = find_level(name)) return *level;
@@ -107,16 +172,14 @@ Isa isa_from_bits(const CpuBits& bits) {
   return amx ? Isa::amx : Isa::avx512vbmi;
 }
 
+Isa isa_from_hwcap(uint64_t hwcap) {
+  if (!has(hwcap, bit(1))) return Isa::portable;          // ASIMD
+  return has(hwcap, bit(20)) ? Isa::neondot : Isa::neon;  // ASIMDDP
+}
+
 Isa detect_isa() {
-#if defined(__x86_64__)
-  static const Isa level = [] {
-    const Isa best = isa_from_bits(read_cpu_bits());
-    return best == Isa::amx && !may_use_tiles() ? Isa::avx512vbmi : best;
-  }();
+  static const Isa level = best_level();
   return level;
-#else
-  return Isa::portable;
-#endif
 }
 
 Isa choose_isa(std::string_view forced, Isa best) {
@@ -149,21 +212,6 @@ std::vector<Isa> supported_isas() {
   return out;
 }
 
-std::string cpu_name() {
-#if defined(__x86_64__)
-  unsigned words[12] = {};
-  for (unsigned i = 0; i < 3; ++i)
-    if (!__get_cpuid(0x80000002 + i, &words[4 * i], &words[4 * i + 1], &words[4 * i + 2], &words[4 * i + 3]))
-      return "unknown";
-  char text[sizeof(words) + 1] = {};
-  std::memcpy(text, words, sizeof(words));
-  const std::string_view name(text);
-  const size_t first = name.find_first_not_of(' ');
-  if (first == std::string_view::npos) return "unknown";
-  return std::string(name.substr(first, name.find_last_not_of(' ') - first + 1));
-#else
-  return "unknown";
-#endif
-}
+std::string cpu_name() { return read_cpu_name(); }
 
 }  // namespace taille

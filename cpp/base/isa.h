@@ -8,14 +8,19 @@
 
 namespace taille {
 
-// Each level contains the ones before it. `avx2` = AVX2+FMA+F16C+BMI2; `avx512` = F+BW+DQ+VL;
-// `avx512vnni` = that + VNNI, nothing more (some CPUs have VNNI without VBMI); `avx512vbmi` = that + VBMI;
-// `amx` = that + AMX-TILE and AMX-INT8, where Linux grants this process their use.
-enum class Isa : uint8_t { portable, avx2, avx512, avx512vnni, avx512vbmi, amx };
+// Each level contains those of its architecture before it.
+// AArch64: `neon` = what every such CPU has; `neondot` = that + the int8 dot products of FEAT_DotProd (sdot, udot).
+// x86-64: `avx2` = AVX2+FMA+F16C+BMI2; `avx512` = F+BW+DQ+VL; `avx512vnni` = that + VNNI, nothing more (some CPUs have
+// VNNI without VBMI); `avx512vbmi` = that + VBMI; `amx` = that + AMX-TILE and AMX-INT8, where Linux grants this process
+// their use.
+enum class Isa : uint8_t { portable, neon, neondot, avx2, avx512, avx512vnni, avx512vbmi, amx };
 
 std::string_view name_of(Isa level);
 
-// The level of that name; throws IsaError listing the known names.
+// The levels of the architecture that this is built for, lowest first.
+std::vector<Isa> known_isas();
+
+// The known level of that name; throws IsaError listing the known names.
 Isa isa_from_name(std::string_view name);
 
 // The registers that detection reads, apart from the reading so that any CPU can be tested.
@@ -27,6 +32,8 @@ struct CpuBits {
   uint64_t xcr0;  // what the OS saves at a context switch; 0 without OSXSAVE
 };
 Isa isa_from_bits(const CpuBits& bits);
+// The same for AArch64, from what Linux says of the CPU: AT_HWCAP.
+Isa isa_from_hwcap(uint64_t hwcap);
 
 // The best level this CPU has and whose registers the OS saves (XCR0), whatever TAILLE_ISA says. On a CPU with AMX the
 // first call asks Linux for its use, which holds for the whole process.

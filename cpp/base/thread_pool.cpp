@@ -33,10 +33,6 @@
 #include "base/fork.h"
 #include "base/os_threads.h"
 
-#if defined(__x86_64__)
-#include <xmmintrin.h>
-#endif
-
 namespace taille {
 namespace {
 
@@ -45,12 +41,6 @@ using Body = FunctionRef<void(int64_t, int)>;
 
 enum Word : uint32_t { kIdle, kParked, kOffered, kRunning, kAwaited, kExit };
 
-void pause() {
-#if defined(__x86_64__)
-  _mm_pause();
-#endif
-}
-
 // Spins while the word has that value, for kSpinMicroseconds at most; returns the last value seen.
 uint32_t spin_while(const std::atomic<uint32_t>& word, uint32_t value) {
   const auto until = Clock::now() + std::chrono::microseconds(kSpinMicroseconds);
@@ -58,7 +48,7 @@ uint32_t spin_while(const std::atomic<uint32_t>& word, uint32_t value) {
     for (int i = 0; i < 16; ++i) {
       const uint32_t now = word.load(std::memory_order_acquire);
       if (now != value) return now;
-      pause();
+      spin_pause();
     }
   } while (Clock::now() < until);
   return word.load(std::memory_order_acquire);
@@ -68,19 +58,8 @@ thread_local bool inside_body = false;
 
 }  // namespace
 
-FlushDenormals::FlushDenormals() : saved_(0) {
-#if defined(__x86_64__)
-  constexpr unsigned kFtzAndDaz = 0x8040;
-  saved_ = _mm_getcsr();
-  _mm_setcsr(saved_ | kFtzAndDaz);
-#endif
-}
-
-FlushDenormals::~FlushDenormals() {
-#if defined(__x86_64__)
-  _mm_setcsr(saved_);
-#endif
-}
+FlushDenormals::FlushDenormals() : saved_(float_mode()) { set_float_mode(saved_ | kFlushDenormals); }
+FlushDenormals::~FlushDenormals() { set_float_mode(saved_); }
 
 struct ThreadPool::State {
   struct alignas(64) Worker {

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "base/function_ref.h"
+#include "base/processor.h"
 
 namespace taille {
 
@@ -30,7 +31,7 @@ class FlushDenormals {
   FlushDenormals& operator=(const FlushDenormals&) = delete;
 
  private:
-  unsigned saved_;
+  FloatMode saved_;
 };
 
 class ThreadPool {

@@ -50,10 +50,7 @@ void translate_exceptions() {
 }
 
 void bind_isa(py::module_& m) {
-  m.def(
-      "isa_levels",
-      [] { return names_of({Isa::portable, Isa::avx2, Isa::avx512, Isa::avx512vnni, Isa::avx512vbmi, Isa::amx}); },
-      "Every CPU level there is, lowest first.");
+  m.def("isa_levels", [] { return names_of(known_isas()); }, "Every CPU level of this architecture, lowest first.");
   m.def("supported_isas", [] { return names_of(supported_isas()); }, "The levels this CPU can run, lowest first.");
   m.def("detect_isa", [] { return std::string(name_of(detect_isa())); }, "The best level this CPU can run.");
   m.def(

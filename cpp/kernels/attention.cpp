@@ -4,6 +4,7 @@ namespace taille {
 
 void attention_avx512(const AttentionArgs&);
 void attention_avx2(const AttentionArgs&);
+void attention_neon(const AttentionArgs&);
 void attention_portable(const AttentionArgs&);
 void attention_reference(const AttentionArgs&);
 
@@ -18,6 +19,8 @@ KernelTable<AttentionArgs> attention_table() {
 #if defined(__x86_64__)
       {"avx512", Isa::avx512, attention_avx512},
       {"avx2", Isa::avx2, attention_avx2},
+#elif defined(__aarch64__)
+      {"neon", Isa::neon, attention_neon},
 #endif
       {"portable", Isa::portable, attention_portable},
       {"reference", Isa::portable, attention_reference},

@@ -113,6 +113,7 @@ inline I broadcast4(const void* p) {
   __builtin_memcpy(&x, p, sizeof x);
   return _mm256_set1_epi32(x);
 }
+inline void keep(I& x) { asm("" : "+v"(x)); }
 
 inline I zero() { return _mm256_setzero_si256(); }
 inline I all_s32(int32_t x) { return _mm256_set1_epi32(x); }

@@ -89,6 +89,8 @@ inline I broadcast4(const void* p) {
   __builtin_memcpy(&x, p, sizeof x);
   return _mm512_set1_epi32(x);
 }
+// Makes the compiler leave x in a register.
+inline void keep(I& x) { asm("" : "+v"(x)); }
 
 inline I zero() { return _mm512_setzero_si512(); }
 inline I all_s32(int32_t x) { return _mm512_set1_epi32(x); }

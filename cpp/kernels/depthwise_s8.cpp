@@ -9,6 +9,7 @@ namespace taille {
 void depthwise_s8_avx512vnni(const DepthwiseS8Args&);
 void depthwise_s8_avx512(const DepthwiseS8Args&);
 void depthwise_s8_avx2(const DepthwiseS8Args&);
+void depthwise_s8_neondot(const DepthwiseS8Args&);
 void depthwise_s8_portable(const DepthwiseS8Args&);
 void depthwise_s8_reference(const DepthwiseS8Args&);
 
@@ -18,6 +19,8 @@ KernelTable<DepthwiseS8Args> depthwise_s8_table() {
       {"avx512vnni", Isa::avx512vnni, depthwise_s8_avx512vnni},
       {"avx512", Isa::avx512, depthwise_s8_avx512},
       {"avx2", Isa::avx2, depthwise_s8_avx2},
+#elif defined(__aarch64__)
+      {"neondot", Isa::neondot, depthwise_s8_neondot},
 #endif
       {"portable", Isa::portable, depthwise_s8_portable},
       {"reference", Isa::portable, depthwise_s8_reference},

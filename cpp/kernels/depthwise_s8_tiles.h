@@ -22,9 +22,6 @@ constexpr int64_t kParts = sizeof(Activations) / sizeof(I);
 constexpr int64_t kPlane = kDepthwisePositions * kBytes;  // bytes: a quarter (or a part of it) of all columns
 constexpr int64_t kSet = 4 * kParts * kPlane;             // bytes: a set of rows
 
-// In the register it is in: GCC would copy every sum in every step.
-inline void keep(I& x) { asm("" : "+v"(x)); }
-
 struct Pass {
   const DepthwiseS8Args& g;
   int64_t together, sets, steps;  // of rows; steps of the dot loop: columns of the kernel times sets
@@ -151,7 +148,7 @@ template <int kTogether>
     const Activations dwords = load_activations(a + q * kParts * kPlane, kPlane);
     TAILLE_UNROLL for (int r = 0; r < kTogether; ++r) {
       acc[r][q] = dot(acc[r][q], dwords, w[4 * r + q]);
-      keep(acc[r][q]);
+      keep(acc[r][q]);  // GCC would copy every sum in every step
     }
   }
 }
@@ -310,12 +307,13 @@ inline void depthwise_s8_run(const DepthwiseS8Args& g) {
       p.step_at[s] =
           static_cast<int32_t>((column % w.stride_w * p.sets + s % p.sets) * kSet + column / w.stride_w * width);
     }
-    if (width == 16)
-      block<16>(p);
-    else if (width == 32)
-      block<32>(p);
-    else
-      block<kBytes>(p);
+    if constexpr (kBytes > 32) {
+      if (width == 32) {
+        block<32>(p);
+        continue;
+      }
+    }
+    width == 16 ? block<16>(p) : block<kBytes>(p);
   }
 }
 

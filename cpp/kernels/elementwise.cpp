@@ -4,10 +4,12 @@ namespace taille {
 
 void unary_avx512(const UnaryArgs&);
 void unary_avx2(const UnaryArgs&);
+void unary_neon(const UnaryArgs&);
 void unary_portable(const UnaryArgs&);
 void unary_reference(const UnaryArgs&);
 void binary_avx512(const BinaryArgs&);
 void binary_avx2(const BinaryArgs&);
+void binary_neon(const BinaryArgs&);
 void binary_portable(const BinaryArgs&);
 void binary_reference(const BinaryArgs&);
 
@@ -16,6 +18,8 @@ KernelTable<UnaryArgs> unary_table() {
 #if defined(__x86_64__)
       {"avx512", Isa::avx512, unary_avx512},
       {"avx2", Isa::avx2, unary_avx2},
+#elif defined(__aarch64__)
+      {"neon", Isa::neon, unary_neon},
 #endif
       {"portable", Isa::portable, unary_portable},
       {"reference", Isa::portable, unary_reference},
@@ -28,6 +32,8 @@ KernelTable<BinaryArgs> binary_table() {
 #if defined(__x86_64__)
       {"avx512", Isa::avx512, binary_avx512},
       {"avx2", Isa::avx2, binary_avx2},
+#elif defined(__aarch64__)
+      {"neon", Isa::neon, binary_neon},
 #endif
       {"portable", Isa::portable, binary_portable},
       {"reference", Isa::portable, binary_reference},

@@ -4,6 +4,7 @@ namespace taille {
 
 void gemm_f32_avx512(const GemmF32Args&);
 void gemm_f32_avx2(const GemmF32Args&);
+void gemm_f32_neon(const GemmF32Args&);
 void gemm_f32_portable(const GemmF32Args&);
 void gemm_f32_reference(const GemmF32Args&);
 
@@ -32,6 +33,8 @@ KernelTable<GemmF32Args> gemm_f32_table() {
 #if defined(__x86_64__)
       {"avx512", Isa::avx512, gemm_f32_avx512},
       {"avx2", Isa::avx2, gemm_f32_avx2},
+#elif defined(__aarch64__)
+      {"neon", Isa::neon, gemm_f32_neon},
 #endif
       {"portable", Isa::portable, gemm_f32_portable},
       {"reference", Isa::portable, gemm_f32_reference},

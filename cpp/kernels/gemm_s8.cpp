@@ -10,6 +10,7 @@ void gemm_s8_amx(const GemmS8Args&);
 void gemm_s8_avx512vnni(const GemmS8Args&);
 void gemm_s8_avx512(const GemmS8Args&);
 void gemm_s8_avx2(const GemmS8Args&);
+void gemm_s8_neondot(const GemmS8Args&);
 void gemm_s8_portable(const GemmS8Args&);
 void gemm_s8_reference(const GemmS8Args&);
 
@@ -80,6 +81,8 @@ KernelTable<GemmS8Args> gemm_s8_table() {
       {"avx512vnni", Isa::avx512vnni, gemm_s8_avx512vnni},
       {"avx512", Isa::avx512, gemm_s8_avx512},
       {"avx2", Isa::avx2, gemm_s8_avx2},
+#elif defined(__aarch64__)
+      {"neondot", Isa::neondot, gemm_s8_neondot},
 #endif
       {"portable", Isa::portable, gemm_s8_portable},
       {"reference", Isa::portable, gemm_s8_reference},

@@ -1,4 +1,4 @@
-// gemm_s8 for one vector level. The kernel file first includes the level's avx*_s8.h and dot header, then this, and
+// gemm_s8 for one vector level. The kernel file first includes the level's *_s8.h and dot header, then this, and
 // lists its tiles: tile<MR, NV> does MR rows by NV vectors of columns with all sums in registers.
 //
 // Rows are read where they lie, 4 bytes broadcast at a time. Rows whose taps are not whole groups of 4 bytes (or are
@@ -220,16 +220,23 @@ inline void run_strip(Tile t, const Tiles& tiles, int64_t begin, int64_t end) {
   }
 }
 
+inline bool is_gathered(const GemmS8Args& g) { return g.k % 4 != 0 || (g.offsets && g.k < kMinTap); }
+inline Rows rows_in_place(const GemmS8Args& g) { return {g.a, 0, g.lda, g.offsets, g.taps, g.pad_row, g.k}; }
+inline int64_t rows_in_block(const GemmS8Args& g, bool gathered) {
+  const int64_t padded = (g.taps * g.k + 3) & ~int64_t{3};
+  const int64_t fit = kBlockBytes / (padded + 1) / kGatherRows * kGatherRows;
+  return gathered || fit < kGatherRows ? kGatherRows : fit;
+}
+
 // tiles[c - 1] are those of 16*c columns; `strip` (a multiple of 16) is the widest.
 inline void gemm_s8_run(const GemmS8Args& g, const Tiles* tiles, int64_t strip) {
   const Ends ends = ends_of(g);
   const int64_t padded = (g.taps * g.k + 3) & ~int64_t{3};
-  const bool gathered = g.k % 4 != 0 || (g.offsets && g.k < kMinTap);
-  const int64_t fit = kBlockBytes / (padded + 1) / kGatherRows * kGatherRows;
-  const int64_t block = gathered || fit < kGatherRows ? kGatherRows : fit;
+  const bool gathered = is_gathered(g);
+  const int64_t block = rows_in_block(g, gathered);
   for (int64_t i = g.m_begin; i < g.m_end; i += block) {
     const int64_t end = i + block < g.m_end ? i + block : g.m_end;
-    const Rows rows = gathered ? gather(g, i, end) : Rows{g.a, 0, g.lda, g.offsets, g.taps, g.pad_row, g.k};
+    const Rows rows = gathered ? gather(g, i, end) : rows_in_place(g);
     for (int64_t panel = g.n_begin; panel < g.n_end; panel += kPanel) {
       const int64_t columns = g.n - panel < kPanel ? g.n - panel : kPanel;
       const int64_t width = (columns + 15) & ~int64_t{15};

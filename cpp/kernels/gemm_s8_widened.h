@@ -100,8 +100,8 @@ inline void gemm_s8_run_widened(const GemmS8Args& g, const WidenedTile (&tiles)[
   const int64_t blocks = (g.m_end - g.m_begin + most - 1) / most;  // of nearly equal height
   const int64_t block = ((g.m_end - g.m_begin + blocks - 1) / blocks + kMaxRows - 1) / kMaxRows * kMaxRows;
   const Widened w = widened_scratch(g, block);
-  const bool gathered = g.k % 4 != 0 || (g.offsets && g.k < kMinTap);
-  const Rows rows{g.a, 0, g.lda, g.offsets, g.taps, g.pad_row, g.k};
+  const bool gathered = is_gathered(g);
+  const Rows rows = rows_in_place(g);
   for (int64_t begin = g.m_begin; begin < g.m_end; begin += block) {
     const int64_t end = begin + block < g.m_end ? begin + block : g.m_end;
     for (int64_t i = begin; i < end; ++i) widen_row(g, rows, i, gathered, w, w.rows + (i - begin) * 2 * w.plane);

@@ -8,6 +8,7 @@ namespace taille {
 
 void gemm_sparse_f32_avx512(const GemmSparseF32Args&);
 void gemm_sparse_f32_avx2(const GemmSparseF32Args&);
+void gemm_sparse_f32_neon(const GemmSparseF32Args&);
 void gemm_sparse_f32_portable(const GemmSparseF32Args&);
 void gemm_sparse_f32_reference(const GemmSparseF32Args&);
 
@@ -48,6 +49,8 @@ KernelTable<GemmSparseF32Args> gemm_sparse_f32_table() {
 #if defined(__x86_64__)
       {"avx512", Isa::avx512, gemm_sparse_f32_avx512},
       {"avx2", Isa::avx2, gemm_sparse_f32_avx2},
+#elif defined(__aarch64__)
+      {"neon", Isa::neon, gemm_sparse_f32_neon},
 #endif
       {"portable", Isa::portable, gemm_sparse_f32_portable},
       {"reference", Isa::portable, gemm_sparse_f32_reference},

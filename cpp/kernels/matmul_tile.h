@@ -28,11 +28,46 @@ struct Fetch {
   int64_t bytes;
 };
 
+// Step P of those that `rows` holds.
+template <int P, int MR, int NV, class Row, class B>
+[[gnu::always_inline]] inline void multiply_add_lane(V16 (&acc)[MR][NV], const Row (&rows)[MR], const B* b) {
+#pragma GCC unroll 32
+  for (int v = 0; v < NV; ++v) {
+    const V16 column = load(b + 16 * v);
+#pragma GCC unroll 32
+    for (int r = 0; r < MR; ++r) acc[r][v] = fma_lane<P>(rows[r], column, acc[r][v]);
+  }
+}
+
+// The next kRowSteps steps, where rows are loaded so many floats at a time.
+template <int MR, int NV, class B>
+[[gnu::always_inline]] inline void multiply_add_steps(V16 (&acc)[MR][NV], const float* const (&a)[MR], int64_t p,
+                                                      const B* b, int64_t ldb) {
+  decltype(load_row(a[0])) rows[MR];
+#pragma GCC unroll 32
+  for (int r = 0; r < MR; ++r) rows[r] = load_row(a[r] + p);
+  multiply_add_lane<0>(acc, rows, b);
+  multiply_add_lane<1>(acc, rows, b + ldb);
+  multiply_add_lane<2>(acc, rows, b + 2 * ldb);
+  multiply_add_lane<3>(acc, rows, b + 3 * ldb);
+}
+
 // acc[r][v] += a[r][p] * b[p*ldb + 16 v ..] for p = 0 .. k-1, in that order; B is float, F16 or BF16.
 template <int MR, int NV, class B, class Fetched = Fetch<0>>
 [[gnu::always_inline]] inline void multiply_add(V16 (&acc)[MR][NV], const float* const (&a)[MR], const B* b,
                                                 int64_t ldb, int64_t k, [[maybe_unused]] Fetched fetch = {}) {
-  for (int64_t p = 0; p < k; ++p, b += ldb) {
+  int64_t p = 0;
+  if constexpr (kRowSteps > 1) {
+    for (; p + kRowSteps <= k; p += kRowSteps, b += kRowSteps * ldb) {
+      if constexpr (Fetched::kEvery > 0) {
+#pragma GCC unroll 4
+        for (int64_t s = 0; s < kRowSteps; s += Fetched::kEvery)
+          __builtin_prefetch(fetch.next + (p + s) / Fetched::kEvery * fetch.bytes, 0, 2);
+      }
+      multiply_add_steps(acc, a, p, b, ldb);
+    }
+  }
+  for (; p < k; ++p, b += ldb) {
     if constexpr (Fetched::kEvery > 0) __builtin_prefetch(fetch.next + p / Fetched::kEvery * fetch.bytes, 0, 2);
     if constexpr (MR == 1) {  // nothing is read twice
       const V16 x = splat(a[0][p]);

@@ -4,10 +4,12 @@ namespace taille {
 
 void pool_max_f32_avx512(const PoolF32Args&);
 void pool_max_f32_avx2(const PoolF32Args&);
+void pool_max_f32_neon(const PoolF32Args&);
 void pool_max_f32_portable(const PoolF32Args&);
 void pool_max_f32_reference(const PoolF32Args&);
 void pool_avg_f32_avx512(const PoolF32Args&);
 void pool_avg_f32_avx2(const PoolF32Args&);
+void pool_avg_f32_neon(const PoolF32Args&);
 void pool_avg_f32_portable(const PoolF32Args&);
 void pool_avg_f32_reference(const PoolF32Args&);
 
@@ -16,6 +18,8 @@ KernelTable<PoolF32Args> pool_max_f32_table() {
 #if defined(__x86_64__)
       {"avx512", Isa::avx512, pool_max_f32_avx512},
       {"avx2", Isa::avx2, pool_max_f32_avx2},
+#elif defined(__aarch64__)
+      {"neon", Isa::neon, pool_max_f32_neon},
 #endif
       {"portable", Isa::portable, pool_max_f32_portable},
       {"reference", Isa::portable, pool_max_f32_reference},
@@ -28,6 +32,8 @@ KernelTable<PoolF32Args> pool_avg_f32_table() {
 #if defined(__x86_64__)
       {"avx512", Isa::avx512, pool_avg_f32_avx512},
       {"avx2", Isa::avx2, pool_avg_f32_avx2},
+#elif defined(__aarch64__)
+      {"neon", Isa::neon, pool_avg_f32_neon},
 #endif
       {"portable", Isa::portable, pool_avg_f32_portable},
       {"reference", Isa::portable, pool_avg_f32_reference},

@@ -4,18 +4,22 @@ namespace taille {
 
 void score_bins_avx512(const ScoreBinsArgs&);
 void score_bins_avx2(const ScoreBinsArgs&);
+void score_bins_neon(const ScoreBinsArgs&);
 void score_bins_portable(const ScoreBinsArgs&);
 void score_bins_reference(const ScoreBinsArgs&);
 void apply_mask_avx512(const ApplyMaskArgs&);
 void apply_mask_avx2(const ApplyMaskArgs&);
+void apply_mask_neon(const ApplyMaskArgs&);
 void apply_mask_portable(const ApplyMaskArgs&);
 void apply_mask_reference(const ApplyMaskArgs&);
 void block_scores_avx512(const BlockScoresArgs&);
 void block_scores_avx2(const BlockScoresArgs&);
+void block_scores_neon(const BlockScoresArgs&);
 void block_scores_portable(const BlockScoresArgs&);
 void block_scores_reference(const BlockScoresArgs&);
 void nm_mask_avx512(const NmMaskArgs&);
 void nm_mask_avx2(const NmMaskArgs&);
+void nm_mask_neon(const NmMaskArgs&);
 void nm_mask_portable(const NmMaskArgs&);
 void nm_mask_reference(const NmMaskArgs&);
 
@@ -24,6 +28,8 @@ KernelTable<ScoreBinsArgs> score_bins_table() {
 #if defined(__x86_64__)
       {"avx512", Isa::avx512, score_bins_avx512},
       {"avx2", Isa::avx2, score_bins_avx2},
+#elif defined(__aarch64__)
+      {"neon", Isa::neon, score_bins_neon},
 #endif
       {"portable", Isa::portable, score_bins_portable},
       {"reference", Isa::portable, score_bins_reference},
@@ -36,6 +42,8 @@ KernelTable<ApplyMaskArgs> apply_mask_table() {
 #if defined(__x86_64__)
       {"avx512", Isa::avx512, apply_mask_avx512},
       {"avx2", Isa::avx2, apply_mask_avx2},
+#elif defined(__aarch64__)
+      {"neon", Isa::neon, apply_mask_neon},
 #endif
       {"portable", Isa::portable, apply_mask_portable},
       {"reference", Isa::portable, apply_mask_reference},
@@ -48,6 +56,8 @@ KernelTable<BlockScoresArgs> block_scores_table() {
 #if defined(__x86_64__)
       {"avx512", Isa::avx512, block_scores_avx512},
       {"avx2", Isa::avx2, block_scores_avx2},
+#elif defined(__aarch64__)
+      {"neon", Isa::neon, block_scores_neon},
 #endif
       {"portable", Isa::portable, block_scores_portable},
       {"reference", Isa::portable, block_scores_reference},
@@ -60,6 +70,8 @@ KernelTable<NmMaskArgs> nm_mask_table() {
 #if defined(__x86_64__)
       {"avx512", Isa::avx512, nm_mask_avx512},
       {"avx2", Isa::avx2, nm_mask_avx2},
+#elif defined(__aarch64__)
+      {"neon", Isa::neon, nm_mask_neon},
 #endif
       {"portable", Isa::portable, nm_mask_portable},
       {"reference", Isa::portable, nm_mask_reference},

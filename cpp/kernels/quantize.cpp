@@ -4,12 +4,15 @@ namespace taille {
 
 void quantize_avx512(const QuantizeArgs&);
 void quantize_avx2(const QuantizeArgs&);
+void quantize_neon(const QuantizeArgs&);
 void quantize_reference(const QuantizeArgs&);
 void dequantize_avx512(const DequantizeArgs&);
 void dequantize_avx2(const DequantizeArgs&);
+void dequantize_neon(const DequantizeArgs&);
 void dequantize_reference(const DequantizeArgs&);
 void add_u8_avx512(const AddU8Args&);
 void add_u8_avx2(const AddU8Args&);
+void add_u8_neon(const AddU8Args&);
 void add_u8_reference(const AddU8Args&);
 void lookup_avx512vbmi(const LookupArgs&);
 void lookup_avx512(const LookupArgs&);
@@ -17,6 +20,7 @@ void lookup_avx2(const LookupArgs&);
 void lookup_reference(const LookupArgs&);
 void observe_avx512(const ObserveArgs&);
 void observe_avx2(const ObserveArgs&);
+void observe_neon(const ObserveArgs&);
 void observe_reference(const ObserveArgs&);
 void histogram_reference(const HistogramArgs&);
 
@@ -27,6 +31,8 @@ KernelTable<QuantizeArgs> quantize_table() {
 #if defined(__x86_64__)
       {"avx512", Isa::avx512, quantize_avx512},
       {"avx2", Isa::avx2, quantize_avx2},
+#elif defined(__aarch64__)
+      {"neon", Isa::neon, quantize_neon},
 #endif
       {"reference", Isa::portable, quantize_reference},
   };
@@ -38,6 +44,8 @@ KernelTable<DequantizeArgs> dequantize_table() {
 #if defined(__x86_64__)
       {"avx512", Isa::avx512, dequantize_avx512},
       {"avx2", Isa::avx2, dequantize_avx2},
+#elif defined(__aarch64__)
+      {"neon", Isa::neon, dequantize_neon},
 #endif
       {"reference", Isa::portable, dequantize_reference},
   };
@@ -49,6 +57,8 @@ KernelTable<AddU8Args> add_u8_table() {
 #if defined(__x86_64__)
       {"avx512", Isa::avx512, add_u8_avx512},
       {"avx2", Isa::avx2, add_u8_avx2},
+#elif defined(__aarch64__)
+      {"neon", Isa::neon, add_u8_neon},
 #endif
       {"reference", Isa::portable, add_u8_reference},
   };
@@ -72,6 +82,8 @@ KernelTable<ObserveArgs> observe_table() {
 #if defined(__x86_64__)
       {"avx512", Isa::avx512, observe_avx512},
       {"avx2", Isa::avx2, observe_avx2},
+#elif defined(__aarch64__)
+      {"neon", Isa::neon, observe_neon},
 #endif
       {"reference", Isa::portable, observe_reference},
   };

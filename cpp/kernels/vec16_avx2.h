@@ -14,6 +14,7 @@ constexpr int kVectorsLive = 4;  // V16 accumulators that fit in registers besid
 // hide the latency of fma; rows need a general register each.
 constexpr int kTileVectors = 1;
 constexpr int kTileRows[] = {0, 6, 2, 1, 1};
+constexpr int kRowSteps = 1;
 
 struct V16 {
   __m256 lo, hi;

@@ -14,6 +14,7 @@ constexpr int kVectorsLive = 16;  // V16 accumulators that fit in registers besi
 // latency of fma; rows need a general register each.
 constexpr int kTileVectors = 4;
 constexpr int kTileRows[] = {0, 12, 12, 8, 6};
+constexpr int kRowSteps = 1;
 
 struct V16 {
   __m512 v;

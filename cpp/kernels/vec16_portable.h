@@ -1,7 +1,7 @@
-// The vector vocabulary: every float kernel but the reference is written once, over 16 lanes of float, and built three
-// times, with one of vec16_{portable,avx2,avx512}.h. Each word is one IEEE operation (or a move, or integer arithmetic
-// on the bits), so all levels give the same bits. Everything lives in an anonymous namespace: a copy built with wide
-// instructions must never be the one that another file links to.
+// The vector vocabulary: every float kernel but the reference is written once, over 16 lanes of float, and built for
+// each level, with one of vec16_{portable,avx2,avx512,neon}.h. Each word is one IEEE operation (or a move, or integer
+// arithmetic on the bits), so all levels give the same bits. Everything lives in an anonymous namespace: a copy built
+// with wide instructions must never be the one that another file links to.
 //
 //   load_n / store_n   the first n lanes (0 <= n <= 16), touching no byte of the others; `fill` gives the others
 //   load of F16, BF16; store to them   16 values, converted as half.h says
@@ -15,6 +15,8 @@
 //   transpose_rows     to[d*width + j] = row(j)[d] for d < dim, j < rows, j < 16; 0 for rows <= j < 16
 //   transpose16        the same for row(j) = from + j*stride
 //   transpose16_bits   the same for any 4 bytes; from, to, stride and width in bytes, dim in groups of 4
+//   kRowSteps          floats of a row that are loaded at once; where they are more than one, load_row loads them and
+//                      fma_lane<P>(row, b, c) is fma(splat(row[P]), b, c)
 //   reduce_add, _max   lane i with i+8, then +4, +2, +1
 #pragma once
 
@@ -31,6 +33,7 @@ constexpr int kVectorsLive = 1;  // V16 accumulators that fit in registers besid
 // latency of fma; rows need a general register each.
 constexpr int kTileVectors = 1;
 constexpr int kTileRows[] = {0, 4};
+constexpr int kRowSteps = 1;
 constexpr int kLanes = 16;
 
 struct V16 {
