@@ -282,9 +282,8 @@ def measure(name: str, options: argparse.Namespace) -> None:
 
 def tell(name: str, engines: list[Engine], feed: Feed, options: argparse.Namespace, rng: np.random.Generator) -> None:
     """The table, and the tail at a share of each one's capacity."""
-    print(
-        f"\n{name}, {options.threads} threads, {_native.cpu_name()}, {options.rounds} rounds (median, range), bound: {options.bound}\n"
-    )
+    how = f"{options.threads} threads, {_native.cpu_name()}, {options.rounds} rounds (median, range)"
+    print(f"\n{name}, {how}, bound: {options.bound}\n")
     print(f"| engine | how | lone, ms | saturated, /s | capacity, /s | p99 / p50 at {SHARE:.0%} of its capacity |")
     print("|---|---|---|---|---|---|")
     for engine in engines:
