@@ -7,10 +7,10 @@ Requests of one sample come at random (a Poisson process) at a fixed rate, wheth
 latency of each counts from when it was due, so a request that is sent late because the engine was slow is not timed as
 quick. The capacity is the highest rate, found by bisection, at which 99 of 100 latencies are at most 5 times that of a
 lone request through the same batcher (--bound own), or of one through taille's (--bound ours), so that all are held to
-the same. taille's int8 model runs behind `taille.Runner`, the peers behind the simple
-batcher below: workers that take what waits when they are free. All have as many threads as the machine grants. How
-these are split (workers x threads) and whether batches are made is chosen for each engine by its throughput when
-saturated. In a round each step of the bisection is taken by all engines in turn; ratios are between those of one round.
+the same. taille's int8 model runs behind `taille.Runner`, the peers behind the simple batcher below: workers that take
+what waits when they are free. All have as many threads as the machine grants. How these are split (workers x threads)
+and whether batches are made is chosen for each engine by its throughput when saturated. In a round each step of the
+bisection is taken by all engines in turn; ratios are between those of one round.
 """
 
 from __future__ import annotations
@@ -282,8 +282,8 @@ def measure(name: str, options: argparse.Namespace) -> None:
 
 def tell(name: str, engines: list[Engine], feed: Feed, options: argparse.Namespace, rng: np.random.Generator) -> None:
     """The table, and the tail at a share of each one's capacity."""
-    how = f"{options.threads} threads, {_native.cpu_name()}, {options.rounds} rounds (median, range)"
-    print(f"\n{name}, {how}, bound: {options.bound}\n")
+    how = f"{options.threads} threads, {_native.cpu_name()}, {options.rounds} rounds, --bound {options.bound}"
+    print(f"\n{name}, {how}; medians, ranges\n")
     print(f"| engine | how | lone, ms | saturated, /s | capacity, /s | p99 / p50 at {SHARE:.0%} of its capacity |")
     print("|---|---|---|---|---|---|")
     for engine in engines:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import socket
 import urllib.error
 import urllib.request
@@ -23,6 +24,8 @@ try:
     from ray import serve
 except ImportError:
     missing("Ray Serve is not installed (pip install 'taille[ray-serve]')")
+
+EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "serving" / "ray_serve.py"
 
 
 def test_ray_serve(tmp_path):  # one test, as those of a module may go to several processes, each with a Ray
@@ -115,6 +118,13 @@ def http_is_that_of_the_protocol(address):
     ]:
         status, _, answer = ask(url, sent)
         assert (status, list(json.loads(answer))) == (wanted, ["error"])
+
+
+def test_the_example_deploys(tmp_path, monkeypatch):
+    ragged().save(tmp_path / "words.safetensors")
+    monkeypatch.setenv("TAILLE_ARTEFACT", str(tmp_path / "words.safetensors"))
+    application = runpy.run_path(str(EXAMPLE))["application"]
+    assert isinstance(application, serve.Application)
 
 
 def test_what_cannot_be_deployed(tmp_path):
