@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -100,19 +101,25 @@ def test_libtaille_gives_the_bits_of_this_machine(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for file in sorted((ROOT / "tests" / "golden").glob("*.safetensors")):
         model = taille.load(file, threads=1)
-        inputs = [example(rng, spec) for spec in model.inputs]
-        wanted = model.predict(*inputs)
+        named = {spec.name: example(rng, spec) for spec in model.input_spec}
+        wanted, inputs = arrays(model.predict(named)), list(named.values())
         (tmp_path / "in").write_bytes(b"".join(np.int64([x.ndim, *x.shape]).tobytes() + x.tobytes() for x in inputs))
         for cpu in ("max", "cortex-a53"):
             finished("qemu-aarch64", "-cpu", cpu, "-L", "/usr/aarch64-linux-gnu", run, file, 2, tmp_path / "in",
                      tmp_path / "out")  # fmt: skip
             data = (tmp_path / "out").read_bytes()
-            for y in wanted if isinstance(wanted, tuple) else (wanted,):
+            for y in wanted:
                 head = np.int64([y.ndim, *y.shape]).tobytes()
                 assert data[: len(head)] == head, file.name
                 assert data[len(head) :][: y.nbytes] == y.tobytes(), (file.name, cpu)
                 data = data[len(head) + y.nbytes :]
             assert data == b""
+
+
+def arrays(outputs: Any) -> list[np.ndarray]:
+    if isinstance(outputs, dict):
+        return list(outputs.values())
+    return list(outputs) if isinstance(outputs, (tuple, list)) else [outputs]
 
 
 def example(rng: np.random.Generator, spec: taille.TensorSpec) -> np.ndarray:
