@@ -211,8 +211,10 @@ def test_resuming_gives_the_same_result(tmp_path: Path) -> None:
         return nn.functional.cross_entropy(given, labels)
 
     model.loss_fn = killed
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of shells ignore it
     with pytest.raises(KeyboardInterrupt, match="after step 16 of 24"):
         taille.distill_model(model, config, checkpoint=path)
+    signal.signal(signal.SIGINT, before)
     done: list[int] = []
     made = taille.distill_model(shuffled(), config, checkpoint=path, progress=lambda _, step, __: done.append(step))
     assert done[0] == 17

@@ -442,8 +442,8 @@ def test_a_start_that_does_not_fit_is_refused() -> None:
     start = taille.prune_model(dense, 0.5, "structured", recovery="none")
     with pytest.raises(ValueError, match=r"target_size is 0\.25, and start was pruned with 0\.5"):
         taille.prune_model(dense, 0.25, "structured", recovery="distillation", steps=1, start=start)
-    with pytest.raises(ValueError, match="permute is False, and start, whose order is taken over, was pruned with Tru"):
-        taille.prune_model(dense, 0.5, "structured", recovery="distillation", permute=False, start=start)
+    with pytest.raises(ValueError, match="permute is True, and start, whose order is taken over, was pruned with Fals"):
+        taille.prune_model(dense, 0.5, "structured", recovery="distillation", permute=True, start=start)
     with pytest.raises(ValueError, match="no pruned form of this model"):
         taille.prune_model(start, 0.5, "structured", recovery="distillation", steps=1, start=start)
     with pytest.raises(TypeError, match="start is TorchModel; wanted what an earlier prune_model gave"):
