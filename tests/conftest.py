@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
+
+# Torch's threads that spin for one another, in as many processes as there are CPUs, take the time of all.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import pytest
 from hypothesis import settings
