@@ -8,11 +8,8 @@
 #include <utility>
 
 #include "base/os_threads.h"
+#include "base/processor.h"
 #include "runtime/batcher_state.h"
-
-#if defined(__x86_64__)
-#include <xmmintrin.h>
-#endif
 
 namespace taille {
 
@@ -20,12 +17,6 @@ namespace {
 
 // How long a worker looks for more work before it sleeps. Waking one takes a system call, and 5 to 50 us.
 constexpr auto kWorkerSpin = std::chrono::microseconds(kSpinMicroseconds);
-
-void pause_worker() {
-#if defined(__x86_64__)
-  _mm_pause();
-#endif
-}
 
 }  // namespace
 
@@ -72,7 +63,7 @@ void Batcher::State::rest(Lock& lock, const BatchQueue::Next& next, BatchTime sp
     const uint64_t seen = arrivals.load(std::memory_order_relaxed);
     ++spinning;
     lock.unlock();
-    while (arrivals.load(std::memory_order_relaxed) == seen && BatchClock::now() < spin_until) pause_worker();
+    while (arrivals.load(std::memory_order_relaxed) == seen && BatchClock::now() < spin_until) spin_pause();
     lock.lock();
     --spinning;
     return;

@@ -1,10 +1,11 @@
 // run_cpp MODEL THREADS INPUTS OUTPUTS: as run_c, from several threads at once, all of which must get the same.
 #include <cstdlib>
-#include <cstring>
 #include <fstream>
 #include <iostream>
 #include <taille/taille.hpp>
 #include <thread>
+
+#include "checks.hpp"
 
 namespace {
 
@@ -16,24 +17,6 @@ void tell(const char* what, const taille::TensorInfo& info) {
   std::cout << what << ' ' << info.name << ' ' << info.dtype;
   for (size_t i = 0; i < info.dims.size(); ++i) std::cout << ' ' << info.dim_names[i] << '=' << info.dims[i];
   std::cout << '\n';
-}
-
-bool same(const std::vector<taille::Tensor>& a, const std::vector<taille::Tensor>& b) {
-  for (size_t i = 0; i < a.size(); ++i)
-    if (a[i].dims() != b[i].dims() || std::memcmp(a[i].view().c().data, b[i].view().c().data, a[i].bytes()) != 0)
-      return false;
-  return a.size() == b.size();
-}
-
-template <class F>
-taille_status status_of(F&& call) {
-  try {
-    call();
-  } catch (const taille::Error& error) {
-    if (std::strlen(error.what()) == 0) std::abort();
-    return error.status();
-  }
-  return TAILLE_OK;
 }
 
 }  // namespace

@@ -1,11 +1,12 @@
 // runner_cpp MODEL: taille::Runner over a model of images [batch, 3, 8, 8]: futures and callbacks from several threads,
 // each of which must get what Model::run gives; and how requests end otherwise. Ends with 0 where all is as it must be.
-#include <cstring>
 #include <functional>
 #include <iostream>
 #include <random>
 #include <taille/taille.hpp>
 #include <thread>
+
+#include "checks.hpp"
 
 namespace {
 
@@ -23,24 +24,6 @@ void require(bool holds, const char* what) {
   if (holds) return;
   std::cout << "not so: " << what << std::endl;
   std::_Exit(1);
-}
-
-bool same(const Outputs& a, const Outputs& b) {
-  for (size_t i = 0; i < a.size(); ++i)
-    if (a[i].dims() != b[i].dims() || std::memcmp(a[i].view().c().data, b[i].view().c().data, a[i].bytes()) != 0)
-      return false;
-  return a.size() == b.size();
-}
-
-template <class F>
-taille_status status_of(F&& call) {
-  try {
-    call();
-  } catch (const taille::Error& error) {
-    require(std::strlen(error.what()) > 0, "an error has a text");
-    return error.status();
-  }
-  return TAILLE_OK;
 }
 
 std::vector<Case> cases_of(const taille::Model& model) {

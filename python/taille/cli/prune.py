@@ -63,7 +63,8 @@ def prune(
         bool | None,
         typer.Option(
             "--permute/--no-permute",
-            help="First put channels of like importance side by side: blocks keep more. Done where tracing allows.",
+            help="First put channels of like importance side by side: blocks keep more. By default where "
+            "something is recovered and tracing allows it.",
         ),
     ] = None,
     quantize: Annotated[

@@ -88,7 +88,7 @@ class Options:
             raise ValueError('pattern is "channel" with method "sensitivity"; wanted method="structured"')
         if self.method == "sensitivity" and self.scope == "global":
             raise ValueError('scope is "global" with method "sensitivity", which chooses each layer\'s share itself')
-        if self.permute not in (True, False, None) or isinstance(self.permute, int) != isinstance(self.permute, bool):
+        if self.permute is not None and not isinstance(self.permute, bool):
             raise TypeError(f"permute is {self.permute!r}; wanted True, False or None")
         if self.permute and pattern.name in (UNSTRUCTURED, CHANNEL):
             raise ValueError(f"permute is True with pattern '{pattern.name}'; wanted blocks or N:M, as \"block4x4\"")

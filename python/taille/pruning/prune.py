@@ -280,6 +280,6 @@ def record(work: Work) -> dict[str, Any]:
     kept = sum(int(work.state.masks[layer.name].sum()) for layer in work.layers)
     return work.options.step() | {
         "reconstructed": len(work.state.errors), "steps": work.state.step, "share": kept / total,
-        "weights": {"kept": kept, "prunable": total}, "permute": bool(work.state.moves),
+        "weights": {"kept": kept, "prunable": total}, "permute": bool(work.options.permute or work.state.moves),
         "permuted": [{k: move[k] for k in MOVED} for move in work.state.moves or () if not move["why"]],
     }  # fmt: skip
