@@ -45,6 +45,11 @@ class BoundedProtocol(HttpToolsProtocol):
         if len(self.connections) > self.settings.max_connections:
             self.refuse(503, f"the server has {self.settings.max_connections} connections; try again later")
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let go of it: a timer for the next request would keep all that belongs to it until it runs out."""
+        super().connection_lost(exc)
+        self._unset_keepalive_if_required()
+
     def data_received(self, data: bytes) -> None:
         """Count what comes before the body."""
         if self._refused:
