@@ -113,6 +113,37 @@ def test_priority_then_arrival():
     assert order == [high[:2], [high[2], low[0]], [other], [low[1]]]
 
 
+def overdue_turns(queue, key_of_low=A):
+    """Low ones that came at 0 among high ones that never end: when each was taken, in batches of one."""
+    low = [queue.push(key_of_low, 0.0, priority=-3), queue.push(key_of_low, 0.0, priority=-3)]
+    taken = []
+    for batch in range(40):
+        queue.push(A, batch * 0.1, priority=7)
+        (one,), expired = queue.take(batch * 0.1)
+        assert not expired
+        queue.ran(0.1)
+        taken += [batch] if one in low else []
+    return taken
+
+
+@pytest.mark.parametrize("key", [A, B])
+def test_lasting_load_of_a_higher_priority_does_not_starve_a_lower_one(key):
+    assert overdue_turns(BatchQueue(1, 0.1, max_latency=1.0), key) == [15, 23]  # 0.7 s at the first turn is no long wait
+    assert overdue_turns(BatchQueue(1, 0.1, max_latency=3.0), key) == [31, 39]
+    assert overdue_turns(BatchQueue(1, 0.1, max_latency=9.0), key) == []
+
+
+def test_the_longest_wait_goes_first_and_the_rest_of_its_batch_by_priority():
+    queue = BatchQueue(3, 0.1, max_latency=1.0)
+    for _ in range(7):
+        queue.push(B, 0.0)
+        queue.take(0.0)
+    late = queue.push(A, 0.1, priority=-1), queue.push(A, 0.2, priority=-1), queue.push(A, 0.3, priority=-2)
+    high = [queue.push(A, 1.0 + i / 10, priority=1) for i in range(4)]
+    assert queue.take(2.0)[0] == [late[0], *high[:2]]
+    assert queue.take(2.0)[0] == [*high[2:], late[1]]
+
+
 def test_large_requests_run_alone_and_none_is_overtaken():
     queue = BatchQueue(4, 0.1)
     ids = [queue.push(A, 0.0, n) for n in (1, 9, 1, 2, 2)]
@@ -167,17 +198,22 @@ requests = st.lists(
 @given(requests, st.integers(1, 8), st.integers(0, 2**32 - 1))
 def test_every_request_leaves_once_in_order_and_in_fitting_batches(given_requests, max_batch, seed):
     rng = random.Random(seed)
-    queue = BatchQueue(max_batch, 0.1, streams=2)
-    now, waiting, left = 0.0, {}, []
+    queue = BatchQueue(max_batch, 0.1, streams=2, max_latency=0.5)
+    now, waiting, left, batches = 0.0, {}, [], 0
 
     def take():
+        nonlocal batches
         batch, expired = queue.take(now)
         assert batch or expired
         assert all(waiting[i][3] for i in expired), "only what was promised is given up"
         assert len({tuple(waiting[i][0]) for i in batch + expired}) == 1
         assert len(batch) <= 1 or sum(waiting[i][1] for i in batch) <= max_batch
         priorities = [waiting[i][2] for i in batch]
-        assert priorities == sorted(priorities, reverse=True)
+        if priorities != sorted(priorities, reverse=True):
+            assert batches % 8 == 7
+            assert now - waiting[batch[0]][4] > 0.5, "only what has waited long goes before its turn"
+            assert priorities[1:] == sorted(priorities[1:], reverse=True)
+        batches += bool(batch)
         for i in batch:
             before = [j for j, r in waiting.items() if r[0] == waiting[i][0] and r[2] == waiting[i][2] and j < i]
             assert set(before) <= set(batch + expired), "nothing is overtaken within its priority"
@@ -190,7 +226,7 @@ def test_every_request_leaves_once_in_order_and_in_fitting_batches(given_request
     for key, samples, priority, promised, deadline in given_requests:
         now += rng.uniform(0, 0.05)
         number = queue.push(key, now, samples, now + deadline, promised, priority)
-        waiting[number] = (key, samples, priority, promised)
+        waiting[number] = (key, samples, priority, promised, now)
         if rng.random() < 0.3 and queue.closes(now) <= now:
             take()
         if waiting and rng.random() < 0.1:

@@ -10,6 +10,7 @@ namespace {
 // A deadline is held with this much to spare: what a batch costs varies, and the reply has a way to go.
 constexpr double kSpare = 1.25;
 constexpr double kLeastWait = 2e-6;  // seconds: shorter waits cost more than they bring
+constexpr BatchTime kNever = BatchTime::max();
 
 double in_seconds(BatchTime::duration d) { return std::chrono::duration<double>(d).count(); }
 
@@ -80,7 +81,7 @@ BatchTime BatchQueue::closes(const Group& group, BatchTime now) const {
   const BatchCost::Line line = group.cost.line();
   const double patience = (line.fixed + line.each) / static_cast<double>(group.samples + 1) - line.each;
   if (patience < kLeastWait || group.gap == 0 || group.gap > patience) return now;
-  BatchTime oldest = BatchTime::max(), deadline = BatchTime::max();
+  BatchTime oldest = kNever, deadline = kNever;
   for (const auto& [priority, level] : group.levels) {
     oldest = std::min(oldest, level.waiting.front().arrival);
     for (const Request& r : level.waiting) deadline = std::min(deadline, r.deadline);
@@ -90,20 +91,30 @@ BatchTime BatchQueue::closes(const Group& group, BatchTime now) const {
   return std::max(now, std::min({bored, late, oldest + batch_seconds(limits_.timeout)}));
 }
 
+BatchTime BatchQueue::overdue_since(const Group& group, BatchTime now) const {
+  if (taken_ % kTurns != kTurns - 1) return kNever;
+  BatchTime since = kNever;
+  for (const auto& [priority, level] : group.levels) since = std::min(since, level.waiting.front().arrival);
+  return in_seconds(now - since) > limits_.max_latency ? since : kNever;
+}
+
 BatchQueue::Next BatchQueue::next(BatchTime now, bool hurry) const {
   Next best;
   int best_priority = 0;
-  BatchTime best_arrival{};
+  BatchTime best_arrival{}, best_overdue = kNever;
   for (const auto& [key, group] : groups_) {
     if (group.levels.empty()) continue;
     const BatchTime when = hurry ? now : closes(group, now);
     const int priority = group.levels.begin()->first;
     const BatchTime arrival = group.levels.begin()->second.waiting.front().arrival;
+    const BatchTime overdue = overdue_since(group, now);
     const bool sooner = when != best.when           ? when < best.when
+                        : overdue != best_overdue   ? overdue < best_overdue
                         : priority != best_priority ? priority > best_priority
                                                     : arrival < best_arrival;
     if (best.group && !sooner) continue;
     best = {const_cast<Group*>(&group), when};
+    best_overdue = overdue;
     best_priority = priority;
     best_arrival = arrival;
   }
@@ -118,34 +129,43 @@ BatchQueue::Next BatchQueue::next_of(uint64_t id, BatchTime now) const {
 
 BatchQueue::Batch BatchQueue::take(Group* group, BatchTime now) {
   Batch batch{group, {}, {}, 0, now};
-  BatchTime deadline = BatchTime::max();
+  BatchTime deadline = kNever;
   auto in_time = [&](int64_t samples, BatchTime until) {
     return now + batch_seconds(group->cost.seconds(samples)) <= until;
   };
-  for (auto level = group->levels.begin(); level != group->levels.end();) {
-    Requests& waiting = level->second.waiting;
-    while (!waiting.empty()) {
-      Request& r = waiting.front();
-      const bool hopeless = r.promised && !in_time(r.samples, r.deadline);
-      if (!hopeless && !batch.requests.empty()) {
-        const int64_t grown = batch.samples + r.samples;
-        const bool threatens = in_time(batch.samples, deadline) && !in_time(grown, std::min(deadline, r.deadline));
-        if (grown > limits_.max_batch || threatens) break;
-      }
-      group->samples -= r.samples;
-      level->second.samples -= r.samples;
-      positions_.erase(r.id);
-      Requests& to = hopeless ? batch.expired : batch.requests;
-      if (!hopeless) {
-        batch.samples += r.samples;
-        deadline = std::min(deadline, r.deadline);
-      }
-      to.splice(to.end(), waiting, waiting.begin());
+  // Whether the first of a level left it: into the batch, or to those that are given up.
+  auto left = [&](Group::Level& level) {
+    Request& r = level.waiting.front();
+    const bool hopeless = r.promised && !in_time(r.samples, r.deadline);
+    if (!hopeless && !batch.requests.empty()) {
+      const int64_t grown = batch.samples + r.samples;
+      const bool threatens = in_time(batch.samples, deadline) && !in_time(grown, std::min(deadline, r.deadline));
+      if (grown > limits_.max_batch || threatens) return false;
     }
-    if (!waiting.empty()) break;
-    level = group->levels.erase(level);
+    group->samples -= r.samples;
+    level.samples -= r.samples;
+    positions_.erase(r.id);
+    Requests& to = hopeless ? batch.expired : batch.requests;
+    if (!hopeless) {
+      batch.samples += r.samples;
+      deadline = std::min(deadline, r.deadline);
+    }
+    to.splice(to.end(), level.waiting, level.waiting.begin());
+    return true;
+  };
+  if (const BatchTime since = overdue_since(*group, now); since != kNever) {
+    const auto first = std::ranges::find_if(
+        group->levels, [&](const auto& level) { return level.second.waiting.front().arrival == since; });
+    left(first->second);
+    if (first->second.waiting.empty()) group->levels.erase(first);
+  }
+  for (auto level = group->levels.begin(); level != group->levels.end(); level = group->levels.erase(level)) {
+    while (!level->second.waiting.empty() && left(level->second)) {
+    }
+    if (!level->second.waiting.empty()) break;
   }
   if (batch.requests.empty()) return batch;
+  ++taken_;
   batch.end = now + batch_seconds(group->cost.seconds(batch.samples));
   ++group->on_streams;
   running_.push_back(batch.end);

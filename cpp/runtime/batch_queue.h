@@ -7,7 +7,9 @@
 //   - when waiting longer threatens a deadline: the earliest one, less what the batch is known to cost;
 //   - when waiting for one more request buys nothing, which is at once for a request that comes alone.
 // Of groups that may close the one with the highest priority goes first, then the one with the oldest request. Within a
-// group it is priority, then order of arrival; nothing overtakes within a priority.
+// group it is priority, then order of arrival; nothing overtakes within a priority. Higher ones could keep a request
+// waiting for ever; so every eighth batch begins with the one that has waited longest, where that is longer than
+// `max_latency`. Those of higher priority lose an eighth of the time by it at most.
 //
 // What waiting buys. With b samples there and a batch of b costing fixed + b * each seconds, one more request that
 // comes after w seconds saves a run of its own (fixed + each), and makes b + 1 requests wait w + each seconds longer.
@@ -59,6 +61,7 @@ class BatchQueue {
     int64_t max_batch;
     double timeout;
     int streams;
+    double max_latency;
   };
   explicit BatchQueue(const Limits& limits) : limits_(limits) {}
 
@@ -101,6 +104,7 @@ class BatchQueue {
   void refused(const Key& key);
 
   static constexpr size_t kMaxShapes = 128;  // whose costs are remembered
+  static constexpr uint64_t kTurns = 8;      // batches from one that begins with the longest wait to the next
 
  private:
   struct Position {
@@ -113,8 +117,11 @@ class BatchQueue {
   std::map<Key, Group> groups_;
   std::unordered_map<uint64_t, Position> positions_;
   std::vector<BatchTime> running_;  // when the batches on streams will be done
+  uint64_t taken_ = 0;              // batches
 
   BatchTime closes(const Group& group, BatchTime now) const;
+  // When the request came that has waited longest, where that is too long and its turn; else the end of time.
+  BatchTime overdue_since(const Group& group, BatchTime now) const;
   void forget_idle_shapes();
 };
 

@@ -86,7 +86,7 @@ struct BatchRequest {
   std::span<const InputArray> inputs;
   // Seconds from now, above 0: the request is refused or given up where that cannot be met. None: never given up.
   std::optional<double> deadline = {};
-  int priority = 0;  // among those of one moment, higher goes first
+  int priority = 0;  // among those of one moment, higher goes first; see batch_queue.h for what waits long
   void (*done)(void* context, Reply&& reply) = nullptr;
   void* context = nullptr;
 };

@@ -59,7 +59,7 @@ struct Batcher::State {
         why(why_not_batched(model->graph())),
         can_spin(granted_threads().threads > 1),
         counters(options.max_batch),
-        queue({why.empty() ? options.max_batch : 1, options.timeout, options.streams}) {
+        queue({why.empty() ? options.max_batch : 1, options.timeout, options.streams, options.max_latency}) {
     for (int i = 0; i < options.streams; ++i) free.push_back(std::make_unique<BatchStream>(options.threads));
   }
 

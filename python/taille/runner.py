@@ -202,7 +202,8 @@ class Runner:
             inputs: as for `CompiledModel.predict`. They must not change before the future is done.
             deadline: seconds from now in which the answer is needed; None: `max_latency` is aimed at, and the request
                 is answered however late.
-            priority: of requests that wait at the same moment, higher ones go first.
+            priority: of requests that wait at the same moment, higher ones go first. So that none waits for ever,
+                every eighth batch begins with the one that has waited longest, where that is longer than `max_latency`.
             request_id: a name for the request; None: a new one.
 
         Raises:
