@@ -15,8 +15,10 @@ import numpy as np
 import pytest
 
 import taille
+from plain_models import echo
 from support import missing
 from taille import _native
+from taille.runner_choice import KEY, RunnerChoice, this_cpu, with_choice
 
 ROOT = Path(__file__).resolve().parents[1]
 F32 = np.float32
@@ -197,6 +199,30 @@ def test_requests_in_flight_from_cpp(programs: Path, tmp_path: Path) -> None:
         capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
     assert (done.stdout, done.returncode) == ("", 0), done.stderr
+
+
+def told_of_a_runner(programs: Path, path: Path, threads: int) -> tuple[list[float], str]:
+    done = subprocess.run(
+        [programs / "runner_choice", path, str(threads)], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    options, batches = done.stdout.splitlines()
+    return [float(x) for x in options.split()], batches
+
+
+def test_a_runner_in_c_runs_as_the_artefact_says_for_this_cpu(programs: Path, tmp_path: Path) -> None:
+    path, granted = tmp_path / "m.safetensors", _native.granted_threads()[0]
+    choice = RunnerChoice(streams=1, threads=granted, max_batch=1, timeout=0.03, max_latency=7)
+    plain = [1, 0, 64, 0.1, 0.2]
+    with_choice(echo(), choice, {}).save(path)
+    assert told_of_a_runner(programs, path, 0) == ([1, granted, 1, 0.03, 7], "200 one by one")
+    assert told_of_a_runner(programs, path, 1) == ([1, 0, 1, 0.03, 7], "200 one by one")
+    other = {"another CPU": choice.options()}
+    nonsense: list[Any] = [3, {}, [choice.options()], choice.options() | {"max_latency": 0.0}]
+    nonsense += [choice.options() | {"streams": granted + 1}, choice.options() | {"max_batch": 0.5}]
+    for kept in (other, [other], *({this_cpu(): one} for one in nonsense)):
+        echo(metadata={KEY: kept}).save(path)
+        assert told_of_a_runner(programs, path, 0) == (plain, "200 together"), kept
 
 
 @pytest.mark.parametrize("limits", [[1], {"batch": 3}, {"batch": [1, 2.5]}, "x"])

@@ -107,7 +107,7 @@ int main(int argc, char** argv) {
   taille_runner_options options;
   taille_runner_stats stats;
   check(taille_model_open(argv[1], 1, &model));
-  check(taille_runner_defaults(&options));
+  check(taille_runner_defaults(model, &options));
   options.streams = atoi(argv[4]);
   check(taille_runner_open(model, &options, &runner));
   fill_slots(model);

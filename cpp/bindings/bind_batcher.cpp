@@ -12,6 +12,7 @@
 #include "runtime/batch_axis.h"
 #include "runtime/batch_queue.h"
 #include "runtime/batcher.h"
+#include "runtime/runner_choice.h"
 
 namespace taille {
 
@@ -177,7 +178,8 @@ std::unique_ptr<FutureBatcher, DeleteWithoutGil> make_batcher(std::shared_ptr<Mo
 // A BatchQueue whose time is told in seconds.
 class ToldQueue {
  public:
-  ToldQueue(int64_t max_batch, double timeout, int streams) : queue_({max_batch, timeout, streams}) {}
+  ToldQueue(int64_t max_batch, double timeout, int streams, double max_latency)
+      : queue_({max_batch, timeout, streams, max_latency}) {}
 
   uint64_t push(const BatchQueue::Key& key, double now, int64_t samples, double deadline, bool promised, int priority) {
     BatchQueue::Requests one(1);
@@ -231,7 +233,8 @@ class ToldQueue {
 
 void bind_queue(py::module_& m) {
   py::class_<ToldQueue>(m, "BatchQueue", "When batches close and what they take, with time as it is told.")
-      .def(py::init<int64_t, double, int>(), py::arg("max_batch"), py::arg("timeout"), py::arg("streams") = 1)
+      .def(py::init<int64_t, double, int, double>(), py::arg("max_batch"), py::arg("timeout"), py::arg("streams") = 1,
+           py::arg("max_latency") = 1e6)
       .def("push", &ToldQueue::push, py::arg("key"), py::arg("now"), py::arg("samples") = 1, py::arg("deadline") = 1e6,
            py::arg("promised") = false, py::arg("priority") = 0)
       .def("remove", &ToldQueue::remove, py::arg("number"))
@@ -246,6 +249,7 @@ void bind_queue(py::module_& m) {
 }  // namespace
 
 void bind_batcher(py::module_& m) {
+  m.def("this_cpu", &this_cpu, "What the best options of a runner hang on: CPU, level and granted threads.");
   const auto no_gil = py::call_guard<py::gil_scoped_release>();  // workers settle futures while these wait
   py::class_<FutureBatcher, std::unique_ptr<FutureBatcher, DeleteWithoutGil>>(
       m, "Batcher", "Puts requests together; a future has set_result, set_exception and set_cancelled.")

@@ -6,6 +6,7 @@
 
 #include "graph/artefact.h"
 #include "graph/json.h"
+#include "runtime/runner_choice.h"
 
 namespace taille::c_api {
 
@@ -43,17 +44,19 @@ std::string name_of_code(int32_t code) {
 // The limits of named dimensions that Python stored beside the graph: {"limits": {"batch": [1, 64 or null]}}.
 using Limits = std::map<std::string, std::pair<int64_t, int64_t>, std::less<>>;
 
-Limits limits_of(const std::string& path, const std::string& metadata) {
-  Limits out;
-  if (metadata.empty()) return out;
-  auto refuse = [&](const std::string& what) { throw ArtefactError(concat(printable(path, 4096), ": ", what)); };
-  Json json;
+Json parsed(const std::string& path, const std::string& metadata) {
+  if (metadata.empty()) return {};
   try {
-    json = parse_json(metadata);
+    return parse_json(metadata);
   } catch (const std::invalid_argument& error) {
-    refuse(concat("the metadata is not JSON: ", error.what()));
+    throw ArtefactError(concat(printable(path, 4096), ": the metadata is not JSON: ", error.what()));
   }
-  const Json* limits = json.find("limits");
+}
+
+Limits limits_of(const std::string& path, const Json& metadata) {
+  Limits out;
+  auto refuse = [&](const std::string& what) { throw ArtefactError(concat(printable(path, 4096), ": ", what)); };
+  const Json* limits = metadata.find("limits");
   if (limits == nullptr || limits->get_if<std::nullptr_t>()) return out;
   const auto* object = limits->get_if<Json::Object>();
   if (object == nullptr) refuse("the metadata's limits are not [least, most] by dimension");
@@ -132,12 +135,20 @@ Handles<OpenModel>& open_models() {
 
 OpenModel::OpenModel(const std::string& path, int threads) {
   Artefact artefact = load_artefact(path);
-  const Limits limits = limits_of(path, artefact.metadata);
+  const Json metadata = parsed(path, artefact.metadata);
+  const Limits limits = limits_of(path, metadata);
   const Graph& g = artefact.graph;
   for (ValueId i : g.inputs) inputs.push_back(described(g.value(i), g.value(i).name, limits));
   for (size_t i = 0; i < g.outputs.size(); ++i)
     outputs.push_back(described(g.value(g.outputs[i]), g.output_names[i], limits));
   model = std::make_shared<Model>(std::move(artefact.graph), threads, active_isa());
+  if (std::optional<BatcherOptions> choice = stored_choice(metadata)) {
+    if (threads != 0) {
+      choice->streams = 1;
+      choice->threads = 0;
+    }
+    runner_defaults_ = *choice;
+  }
 }
 
 std::vector<InputArray> OpenModel::arrays(const taille_tensor* given, size_t count, bool with_data) const {

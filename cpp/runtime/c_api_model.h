@@ -3,11 +3,13 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "runtime/batcher.h"
 #include "runtime/c_api_support.h"
 #include "runtime/model.h"
 
@@ -27,7 +29,7 @@ struct Described {
 
 class OpenModel {
  public:
-  // Throws as load_artefact and Model do.
+  // Throws as load_artefact and Model do. threads = 0: all that are granted.
   OpenModel(const std::string& path, int threads);
 
   std::shared_ptr<Model> model;  // runners share it
@@ -44,6 +46,12 @@ class OpenModel {
                      size_t count) const;
   // How large dimension 0 of every input may be.
   int64_t most_samples() const;
+  // How a runner of this model runs unless it is told: as the artefact says for this CPU (streams and threads only
+  // where the model was opened with all threads), else the plain defaults.
+  const BatcherOptions& runner_defaults() const { return runner_defaults_; }
+
+ private:
+  BatcherOptions runner_defaults_;
 };
 
 // Tells the caller what was, or will be, written to each output; of `bytes` only `with_bytes`.

@@ -119,8 +119,8 @@ std::optional<double> patience_of(double seconds) {
   return seconds < 0 || std::isinf(seconds) ? std::nullopt : std::optional(seconds);
 }
 
-taille_runner_options default_options() {
-  const BatcherOptions o;
+taille_runner_options default_options(const OpenModel& model) {
+  const BatcherOptions& o = model.runner_defaults();
   return {o.streams, o.threads, o.max_batch, o.timeout, o.max_latency, o.queue_size};
 }
 
@@ -137,10 +137,11 @@ std::unique_ptr<Batcher> batcher_of(const OpenModel& model, const taille_runner_
 
 }  // namespace
 
-taille_status taille_runner_defaults(taille_runner_options* options) {
+taille_status taille_runner_defaults(const taille_model* model, taille_runner_options* options) {
   return guarded("taille_runner_defaults", [&] {
+    const auto open = open_models().get(model, "model");
     check(options != nullptr, "options is NULL");
-    *options = default_options();
+    *options = default_options(*open);
   });
 }
 
@@ -150,7 +151,7 @@ taille_status taille_runner_open(taille_model* model, const taille_runner_option
     check(runner != nullptr, "runner is NULL");
     auto open = std::make_shared<OpenRunner>();
     open->model = open_models().get(model, "model");
-    open->batcher = batcher_of(*open->model, options != nullptr ? *options : default_options());
+    open->batcher = batcher_of(*open->model, options != nullptr ? *options : default_options(*open->model));
     *runner = reinterpret_cast<taille_runner*>(open_runners().add(std::move(open)));
   });
 }

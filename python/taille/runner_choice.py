@@ -18,7 +18,7 @@ __all__ = ["KEY", "RunnerChoice", "stored_choice", "this_cpu", "with_choice"]
 log = logging.getLogger(__name__)
 
 KEY = "inference"  # in the metadata
-MOST_BATCH = 1 << 20
+MOST_BATCH = 1 << 16  # what a runner takes
 MOST_SECONDS = 3600.0
 
 
@@ -49,8 +49,7 @@ def this_cpu() -> str:
     """What a choice hangs on: the CPU's name, the level of the kernels, and how many threads are granted."""
     from taille import _native
 
-    granted = _native.granted_threads()[0]
-    return f"{_native.cpu_name()}, {_native.active_isa()}, {granted} thread{'s' if granted > 1 else ''}"
+    return _native.this_cpu()
 
 
 def stored_choice(model: CompiledModel) -> RunnerChoice | None:

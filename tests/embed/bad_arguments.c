@@ -125,9 +125,9 @@ static void never(void* user_data, taille_status status, const taille_tensor* ou
 static void of_options(taille_model* model) {
   taille_runner_options options;
   taille_runner* runner = (taille_runner*)1;
-#define OPENED_WITH(change, text)          \
-  WORKS(taille_runner_defaults(&options)); \
-  change;                                  \
+#define OPENED_WITH(change, text)                 \
+  WORKS(taille_runner_defaults(model, &options)); \
+  change;                                         \
   REFUSED(taille_runner_open(model, &options, &runner), text)
   OPENED_WITH(options.streams = 0, "streams must be in 1 .. 256, got 0");
   OPENED_WITH(options.threads = -1, "threads must be in 0 .. 1");
@@ -137,7 +137,8 @@ static void of_options(taille_model* model) {
   OPENED_WITH(options.max_latency = 0, "max_latency must be above 0");
   OPENED_WITH(options.queue_size = INT64_MAX, "queue_size must be");
   if (runner) printf("a runner that was not opened is not NULL\n"), ++failures;
-  REFUSED(taille_runner_defaults(NULL), "options is NULL");
+  REFUSED(taille_runner_defaults(model, NULL), "options is NULL");
+  REFUSED(taille_runner_defaults(NULL, &options), "model is NULL");
   REFUSED(taille_runner_open(model, NULL, NULL), "runner is NULL");
   REFUSED(taille_runner_open(NULL, NULL, &runner), "model is NULL");
 }

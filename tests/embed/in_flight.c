@@ -199,7 +199,7 @@ static void keep(void* user_data, taille_status status, const taille_tensor* out
 static taille_runner* opened(int64_t queue_size) {
   taille_runner* runner = NULL;
   taille_runner_options options;
-  WORKS(taille_runner_defaults(&options));
+  WORKS(taille_runner_defaults(model, &options));
   options.queue_size = queue_size;
   WORKS(taille_runner_open(model, &options, &runner));
   run_now(runner, &kinds[0]); /* what it costs is known from now on */
@@ -327,7 +327,7 @@ int main(int argc, char** argv) {
   taille_runner* runner = NULL;
   taille_runner_options options;
   taille_runner_stats s;
-  WORKS(taille_runner_defaults(&options));
+  WORKS(taille_runner_defaults(model, &options));
   options.streams = 2;
   WORKS(taille_runner_open(model, &options, &runner));
   WORKS(taille_model_close(model)); /* the runner keeps what it needs */

@@ -62,7 +62,7 @@ void end_otherwise(const taille::Model& model, const Case& one) {
   std::future<Outputs> cancelled, left;
   std::thread opens;
   {
-    taille_runner_options options = taille::Runner::defaults();
+    taille_runner_options options = taille::Runner::defaults(model);
     options.queue_size = 2;
     taille::Runner first(model, options);
     taille::Runner runner = std::move(first);

@@ -173,8 +173,9 @@ typedef struct taille_runner_options {
 typedef void (*taille_done)(void* user_data, taille_status status, const taille_tensor* outputs, size_t output_count,
                             const char* error);
 
-/* What taille_runner_open takes where its options are NULL. */
-TAILLE_API taille_status taille_runner_defaults(taille_runner_options* options);
+/* What taille_runner_open takes where its options are NULL: what `taille tune` found best on this CPU and stored in the
+ * artefact (streams and threads only where the model was opened with 0 threads), else 1 stream and batches of 64. */
+TAILLE_API taille_status taille_runner_defaults(const taille_model* model, taille_runner_options* options);
 
 /* A runner on that model, whose weights it shares, and which may be closed before it. *runner is NULL where that
  * fails. */
@@ -186,7 +187,8 @@ TAILLE_API taille_status taille_runner_open(taille_model* model, const taille_ru
  *   inputs    as for taille_model_run. The structures are copied; the data must stay, unchanged, until `done` is called
  *   deadline  seconds from now in which the answer is needed; a request that turns out too late is given up
  *             (TAILLE_DEADLINE), one that has begun is finished. 0: none
- *   priority  among requests that wait, higher goes first
+ *   priority  among requests that wait, higher goes first; but every eighth batch begins with the one that has waited
+ *             longest, where that is longer than max_latency, so that none waits for ever
  *   request   its number, for taille_runner_cancel; may be NULL */
 TAILLE_API taille_status taille_runner_submit(taille_runner* runner, const taille_tensor* inputs, size_t input_count,
                                               double deadline, int32_t priority, taille_done done, void* user_data,

@@ -256,13 +256,15 @@ class Runner {
  public:
   using Outputs = std::vector<Tensor>;
 
-  static taille_runner_options defaults() {
+  // As `taille tune` found best for this CPU, where the artefact says so; see taille_runner_defaults.
+  static taille_runner_options defaults(const Model& model) {
     taille_runner_options options{};
-    detail::check(taille_runner_defaults(&options));
+    detail::check(taille_runner_defaults(model.c(), &options));
     return options;
   }
 
-  explicit Runner(const Model& model, const taille_runner_options& options = defaults())
+  explicit Runner(const Model& model) : Runner(model, defaults(model)) {}
+  Runner(const Model& model, const taille_runner_options& options)
       : model_(model.handle_), output_count_(model.outputs_.size()) {
     taille_runner* opened = nullptr;
     detail::check(taille_runner_open(model.c(), &options, &opened));
