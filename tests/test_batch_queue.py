@@ -128,7 +128,7 @@ def overdue_turns(queue, key_of_low=A):
 
 @pytest.mark.parametrize("key", [A, B])
 def test_lasting_load_of_a_higher_priority_does_not_starve_a_lower_one(key):
-    assert overdue_turns(BatchQueue(1, 0.1, max_latency=1.0), key) == [15, 23]  # 0.7 s at the first turn is no long wait
+    assert overdue_turns(BatchQueue(1, 0.1, max_latency=1.0), key) == [15, 23]  # at the first turn it is 0.7
     assert overdue_turns(BatchQueue(1, 0.1, max_latency=3.0), key) == [31, 39]
     assert overdue_turns(BatchQueue(1, 0.1, max_latency=9.0), key) == []
 
