@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
@@ -19,10 +19,11 @@ def missing(reason: str) -> NoReturn:
     pytest.skip(reason, allow_module_level=True)
 
 
-def mistake(*args: object, cwd: Path | None = None) -> str:
-    """What the command line says, on both streams, as it ends with a failure; run in this process, for its seconds.
+def invoked(*args: object, cwd: Path | None = None) -> Any:
+    """How a command of the command line ends (`exit_code`, `stdout`, `stderr`), run in this process.
 
-    An exception that is not caught, which would be a traceback, is raised here.
+    A process of its own would import torch again, which takes longer than most commands. An exception that is not
+    caught, which would be a traceback, is raised here.
     """
     from typer.testing import CliRunner
 
@@ -31,9 +32,21 @@ def mistake(*args: object, cwd: Path | None = None) -> str:
 
     out.width = err.width = 200
     with contextlib.chdir(cwd or Path()):
-        done = CliRunner(env={"COLUMNS": "200"}).invoke(app, [str(a) for a in args], catch_exceptions=False)
+        return CliRunner(env={"COLUMNS": "200"}).invoke(app, [str(a) for a in args], catch_exceptions=False)
+
+
+def mistake(*args: object, cwd: Path | None = None) -> str:
+    """What the command line says, on both streams, as it ends with a failure."""
+    done = invoked(*args, cwd=cwd)
     assert done.exit_code != 0
     return done.output + done.stderr
+
+
+def printed(*args: object, cwd: Path | None = None) -> str:
+    """What a command prints to stdout as it ends well."""
+    done = invoked(*args, cwd=cwd)
+    assert done.exit_code == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 def run_python(code: str, *, timeout: float = 120, **env: str) -> subprocess.CompletedProcess[str]:

@@ -1,4 +1,4 @@
-"""The command line, run as a user runs it."""
+"""The command line: some commands in a process of their own, as a user runs them, the others in this one."""
 
 import json
 import os
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import taille
-from support import mistake
+from support import mistake, printed
 
 MODEL = """
 import taille, torch
@@ -37,10 +37,14 @@ def cli(*args, cwd=None, **env):
     )  # fmt: skip
 
 
-def parsed(*args, **kwargs):
+def parsed_of_a_process(*args, **kwargs):
     done = cli(*args, **kwargs)
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads(done.stdout)
+
+
+def parsed(*args, cwd):
+    return json.loads(printed(*args, cwd=cwd))
 
 
 @pytest.fixture(scope="module")
@@ -71,9 +75,7 @@ def test_compile_to_half_and_inspect(folder, precision):
     ],
 )  # fmt: skip
 def test_every_command_has_help(command):
-    done = cli(command, "--help")
-    assert done.returncode == 0
-    assert "--json" in done.stdout
+    assert "--json" in printed(command, "--help")
 
 
 def test_compiled_artefact_runs(folder):
@@ -93,7 +95,7 @@ def test_quantize_says_what_became_of_every_node(folder):
     assert rows["3"]["layer_sqnr_db"] > 20
     assert rows["3"]["seconds_after"] > 0
     assert taille.load(folder / "q.safetensors").predict(np.zeros((2, 3, 8, 8), np.float32)).shape == (2, 10)
-    text = cli("quantize", "nets.py:small", "-o", "q.safetensors", *options, "--no-bias-correction", cwd=folder).stdout
+    text = printed("quantize", "nets.py:small", "-o", "q.safetensors", *options, "--no-bias-correction", cwd=folder)
     left, site = "left in float32: 0 (conv2d): ignored by request", "3: not smoothed: its input comes from"
     for words in (left, site, "alone dB", "worst alone: 3"):
         assert words in text
@@ -120,12 +122,10 @@ def test_quantize_mixed(folder):
 
 
 def test_inspect(folder):
-    done = cli("inspect", "small.safetensors", cwd=folder)
-    assert done.returncode == 0
-    assert "int8" in done.stdout
-    dump = cli("inspect", "small.safetensors", "--dump", cwd=folder)
-    assert "conv2d(" in dump.stdout
-    assert "uint8 [batch, 8, 8, 16]" in dump.stdout
+    assert "int8" in printed("inspect", "small.safetensors", cwd=folder)
+    dump = printed("inspect", "small.safetensors", "--dump", cwd=folder)
+    assert "conv2d(" in dump
+    assert "uint8 [batch, 8, 8, 16]" in dump
     assert parsed("inspect", "small.safetensors", "--json", cwd=folder)
 
 
@@ -136,10 +136,10 @@ def test_profile(folder):
 
 
 def test_doctor_tells_level_and_threads():
-    text = json.dumps(parsed("doctor", "--json"))
+    text = json.dumps(parsed_of_a_process("doctor", "--json"))
     assert taille._native.active_isa() in text
     assert taille._native.granted_threads()[1][:20] in text
-    forced = json.dumps(parsed("doctor", "--json", TAILLE_ISA="portable"))
+    forced = json.dumps(parsed_of_a_process("doctor", "--json", TAILLE_ISA="portable"))
     assert "portable" in forced
 
 
@@ -165,7 +165,7 @@ def test_mistakes_get_a_message_and_no_traceback(folder, args, message):
 
 
 def test_demo_keeps_its_promises_but_for_time(tmp_path):
-    result = parsed("demo", "--quick", "--json", "--output", tmp_path)
+    result = parsed_of_a_process("demo", "--quick", "--json", "--output", tmp_path)
     rows = {row["name"]: row for row in result["rows"]}
     assert list(rows) == ["torch fp32", "taille fp32", "taille int8", "taille optimized"]
     assert rows["torch fp32"]["accuracy"] > 0.9

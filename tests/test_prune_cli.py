@@ -1,9 +1,8 @@
-"""`taille prune`, run as a user runs it."""
+"""`taille prune`, once in a process of its own, as a user runs it."""
 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 
 import taille
-from support import mistake
+from support import mistake, printed
 
 MODEL = """
 import taille, torch
@@ -34,14 +33,6 @@ def deep():
 """
 
 
-def cli(*args: Any, cwd: Path) -> subprocess.CompletedProcess[str]:
-    code = "from taille.cli import main; main()"
-    return subprocess.run(
-        [sys.executable, "-c", code, "prune", *map(str, args)],
-        capture_output=True, text=True, check=False, cwd=cwd, env={**os.environ, "COLUMNS": "200"},
-    )  # fmt: skip
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("prune")
@@ -53,7 +44,12 @@ STRUCTURED = ["--target-size", 0.25, "--method", "structured", "--pattern", "blo
 
 
 def test_prune_and_quantise(folder: Path) -> None:
-    done = cli("nets.py:small", "-o", "p.safetensors", *STRUCTURED, "--quantize", "int8", "--json", cwd=folder)
+    options = [*STRUCTURED, "--quantize", "int8", "--json"]
+    done = subprocess.run(
+        [sys.executable, "-c", "from taille.cli import main; main()", "prune", "nets.py:small", "-o", "p.safetensors",
+         *map(str, options)],
+        capture_output=True, text=True, check=False, cwd=folder,
+    )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(done.stdout)
     assert [s["step"] for s in found["recipe"]] == ["prune", "quantize"]
@@ -71,8 +67,7 @@ def test_prune_and_quantise(folder: Path) -> None:
 
 
 def test_the_report_is_a_table(folder: Path) -> None:
-    done = cli("nets.py:small", "-o", "t.safetensors", *STRUCTURED, "--report", cwd=folder)
-    assert done.returncode == 0, done.stdout + done.stderr
+    text = printed("prune", "nets.py:small", "-o", "t.safetensors", *STRUCTURED, "--report", cwd=folder)
     for words in (
         "float32",
         "1 layers pruned, 2 dense; 25.00 %",
@@ -80,17 +75,16 @@ def test_the_report_is_a_table(folder: Path) -> None:
         "the first layer",
         "25.00 %",
     ):
-        assert words in done.stdout
+        assert words in text
     assert taille.load(folder / "t.safetensors").sparsity > 0.1
 
 
 def test_channels_are_permuted(folder: Path) -> None:
-    done = cli("nets.py:deep", "-o", "o.safetensors", *STRUCTURED, "--permute", "--report", cwd=folder)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "channels of 2 of " in done.stdout
-    assert "order of channels, by group" in done.stdout
-    done = cli("nets.py:deep", "-o", "o.safetensors", *STRUCTURED, "--permute", "--json", cwd=folder)
-    moved = json.loads(done.stdout)["recipe"][0]["permuted"]
+    options = ["prune", "nets.py:deep", "-o", "o.safetensors", *STRUCTURED, "--permute"]
+    text = printed(*options, "--report", cwd=folder)
+    assert "channels of 2 of " in text
+    assert "order of channels, by group" in text
+    moved = json.loads(printed(*options, "--json", cwd=folder))["recipe"][0]["permuted"]
     assert [m["name"] for m in moved] == ["0", "2"]
     assert all(m["kept_after"] > m["kept_before"] for m in moved)
 
