@@ -3,7 +3,8 @@
     pip install '.[test]' && python benchmarks/in_flight.py
 
 compiles `embed/in_flight.c` against the installed library. Sides take turns; a ratio is that of neighbours, and what is
-printed is its median with the 10th and 90th percentile. Above 1: requests in flight are the faster.
+printed is its median with the 10th and 90th percentile. Above 1: requests in flight are the faster. Then what a runner
+adds to a request that comes alone.
 """
 
 from __future__ import annotations
@@ -47,13 +48,19 @@ def measured(program: Path, precision: str, options: argparse.Namespace) -> str:
     done = subprocess.run([program, path, *counts], capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{program} failed with {done.returncode}: {done.stderr}")
-    *pairs, batch = done.stdout.splitlines()
-    alone, together = np.array([[float(x) for x in pair.split()] for pair in pairs]).T
+    told: dict[str, list[list[float]]] = {"together": [], "batch": [], "alone": []}
+    for line in done.stdout.splitlines():
+        kind, *numbers = line.split()
+        told[kind].append([float(x) for x in numbers])
+    alone, together = np.array(told["together"]).T
     low, middle, high = np.quantile(alone / together, [0.1, 0.5, 0.9])
+    direct, through = 1e6 * np.array(told["alone"]).T
+    added = np.quantile(through - direct, [0.1, 0.5, 0.9])
     each = [np.median(seconds) / options.requests * 1e6 for seconds in (alone, together)]
     return (
         f"{precision}: 64 in flight {each[1]:.1f} us a request, single calls {each[0]:.1f} us; "
-        f"{middle:.2f} ({low:.2f}-{high:.2f}) times as fast; {batch} samples in a batch"
+        f"{middle:.2f} ({low:.2f}-{high:.2f}) times as fast; {told['batch'][0][0]:g} samples in a batch; "
+        f"alone, {added[1]:.1f} ({added[0]:.1f}-{added[2]:.1f}) us are added to {np.median(direct):.1f} us"
     )
 
 

@@ -114,7 +114,7 @@ class Post:
     def __init__(self, kind: str, artefacts: Artefacts, rng: np.random.Generator):
         self.kind, self._artefacts, self._rng = kind, artefacts, rng
         self._variant = 0
-        self.past: list[Generation] = []
+        self.past: list[Generation] = []  # with requests whose outcome its callers have yet to see
         self.now = self._make()
 
     def _make(self) -> Generation:
@@ -135,7 +135,8 @@ class Post:
     def _end(self, old: Generation, *, abrupt: bool) -> None:
         old.abrupt = abrupt
         old.runner.close(0.0 if abrupt else None)
-        self.past.append(old)
+        # Those whose callers have seen all are over: kept, their models would be most of what the process holds.
+        self.past = [generation for generation in [*self.past, old] if generation.mismatch()]
 
     def close(self) -> None:
         self._end(self.now, abrupt=False)

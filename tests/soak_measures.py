@@ -58,7 +58,8 @@ class Held:
         return cls.by(pid, info.uordblks + info.hblkhd)
 
     def __str__(self) -> str:
-        return f"{self.resident / 1e6:.1f} MB resident, {self.descriptors} descriptors, {self.threads} threads"
+        known = f" ({self.allocated / 1e6:.1f} MB allocated)" if self.allocated else ""
+        return f"{self.resident / 1e6:.1f} MB resident{known}, {self.descriptors} descriptors, {self.threads} threads"
 
 
 def settle(count: Callable[[], int]) -> None:

@@ -1,6 +1,8 @@
 /* in_flight MODEL PAIRS REQUESTS STREAMS: seconds of so many synchronous calls of a model with one float32 input and
  * output, one sample each, and of as many requests through a runner, 64 of them in flight. For each pair a line
- * "SECONDS SECONDS", their order changes; at last the mean number of samples in a batch. All outputs are compared. */
+ * "together SECONDS SECONDS", their order changes; then the mean number of samples in a batch, "batch SAMPLES". Then
+ * for a call and for a request that comes alone and is waited for "alone SECONDS SECONDS", each the mean of a few in a
+ * row, so that both find what they need in the caches. All outputs are compared. */
 #define _POSIX_C_SOURCE 200809L
 #include <pthread.h>
 #include <stdio.h>
@@ -9,7 +11,7 @@
 #include <taille/taille.h>
 #include <time.h>
 
-enum { IN_FLIGHT = 64 };
+enum { IN_FLIGHT = 64, IN_A_ROW = 16, LONE = 200 };
 
 typedef struct slot {
   taille_tensor in, wanted;
@@ -72,6 +74,17 @@ static double synchronous(taille_model* model, int requests) {
   return seconds;
 }
 
+/* Seconds of a request that comes alone: of a runner, or of the model where there is none. */
+static double lone(taille_model* model, taille_runner* runner, taille_tensor* out) {
+  const double start = now();
+  for (int i = 0; i < IN_A_ROW; ++i) {
+    slot* s = &slots[i % IN_FLIGHT];
+    check(runner ? taille_runner_run(runner, &s->in, 1, 0, 0, out, 1) : taille_model_run(model, &s->in, 1, out, 1));
+    s->wrong |= memcmp(out->data, s->wanted.data, out->bytes);
+  }
+  return (now() - start) / IN_A_ROW;
+}
+
 static void done(void* user_data, taille_status status, const taille_tensor* out, size_t count, const char* error) {
   slot* s = user_data;
   (void)error;
@@ -115,13 +128,20 @@ int main(int argc, char** argv) {
     double alone = i % 2 ? synchronous(model, requests) : 0;
     const double together = in_flight(runner, requests);
     if (i % 2 == 0) alone = synchronous(model, requests);
-    if (i >= 0) printf("%.9f %.9f\n", alone, together);
+    if (i >= 0) printf("together %.9f %.9f\n", alone, together);
   }
   check(taille_runner_get_stats(runner, &stats));
+  printf("batch %.2f\n", (double)stats.samples / (double)stats.batches);
+  taille_tensor out = slots[0].wanted;
+  out.data = allocated(out.bytes);
+  for (int i = 0; i < LONE; ++i) {
+    const double direct = lone(model, NULL, &out);
+    printf("alone %.9f %.9f\n", direct, lone(model, runner, &out));
+  }
+  free(out.data);
   check(taille_runner_close(runner, -1));
   check(taille_model_close(model));
   for (int i = 0; i < IN_FLIGHT; ++i)
     if (slots[i].wrong) return 4;
-  printf("%.2f\n", (double)stats.samples / (double)stats.batches);
   return 0;
 }
