@@ -52,6 +52,14 @@ def per_sample_index(n, add):
     return add("index", [n.x, rows, last], {}, "pick")
 
 
+def indexed_as_masks(n, add):
+    """As transformers index an attention mask: by [batch, 1, 1] and [1, 1, sequence]."""
+    rows = add("arange", [], {"start": 0, "step": 1, "length": ["batch"]}, "rows")
+    rows = add("reshape", [rows], {"shape": ["batch", 1, 1]}, "rows of all")
+    columns = n.g.add_constant("columns", np.arange(6)[::-1].reshape(1, 1, 6).astype(np.int64))
+    return add("index", [n.x, rows, columns], {}, "mask")
+
+
 def flat_and_back(n, add):
     flat = add("reshape", [n.x], {"shape": ["48*batch"]}, "flat")
     return add("reshape", [flat], {"shape": ["batch", 48]}, "back")
@@ -65,6 +73,7 @@ APART = {
     "convolutions": (images, (3, 8, 8)),
     "class token": (class_token, (6, 8)),
     "index by position": (per_sample_index, (6, 8)),
+    "index by position, as masks do": (indexed_as_masks, (6,)),
     "mean over tokens": (node("mean", axes=[1]), (6, 8)),
     "product with a constant": (lambda n, add: add("matmul", [n.x, n.constant("m", 8, 4)], {}, "m"), (6, 8)),
     "flat and back": (flat_and_back, (6, 8)),
@@ -84,6 +93,14 @@ def against_all(n, add):
 def numbered(n, add):
     rows = add("cast", [add("arange", [], {"length": ["batch"]}, "rows")], {"dtype": "float32"}, "float")
     return add("add", [n.x, add("reshape", [rows], {"shape": ["batch", 1]}, "column")], {}, "numbered")
+
+
+def picked_along_another(n, add):
+    """The mean over all samples, of which positions along another dimension pick each."""
+    rows = add("arange", [], {"start": 0, "step": 1, "length": ["batch"]}, "rows")
+    columns = add("reshape", [rows], {"shape": [1, "batch"]}, "columns")
+    picked = add("index", [n.x, columns], {}, "picked")  # [1, batch, 8]
+    return add("mean", [add("expand", [picked], {"shape": ["batch", "batch", 8]}, "wide")], {"axes": [1]}, "y")
 
 
 def other_half(n, add):
@@ -109,6 +126,7 @@ MIXED = {
     "centred": (centred, (8,)),
     "against all": (against_all, (8,)),
     "numbered": (numbered, (8,)),
+    "picked along another dimension": (picked_along_another, (8,)),
     "transposed": (other_half, (8,)),
     "shifted": (doubled, (8,)),
     "gathered over the batch": (by_row_of_all, (8,)),

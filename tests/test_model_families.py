@@ -112,6 +112,11 @@ def test_family(name: str) -> None:
         assert relative_error(real(native.predict(x), x), wanted) <= 1e-4
         noise = real(small.predict(x), x) - wanted
         assert 10 * torch.log10((wanted**2).sum() / (noise**2).sum()) > LEAST_SQNR_DB[name]
+    with taille.Runner(small) as runner:
+        assert runner.why == ""  # requests are put together, and each gets what it gets alone:
+    x = inputs(kind, 3, 16, 9)
+    alone = [small.predict({n: a[i : i + 1] for n, a in x.items()}) for i in range(3)]
+    np.testing.assert_array_equal(small.predict(x), np.concatenate(alone))
     arrays = {n: a.numpy() for n, a in inputs(kind, 1, 16, 8).items()}
     levels = [level for level in _native.supported_isas() if level != "portable"]  # minutes at this size
     runs = [_native.Model(small.graph, threads, level).run(arrays)[0] for level in levels for threads in (1, 2)]

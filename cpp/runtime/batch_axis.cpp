@@ -1,7 +1,7 @@
 // Each value is one of:
 //   shared       the same for every batch: constants, and what is computed from them
 //   by_sample    dimension 0 is a multiple of the batch, and sample i owns the i-th of equal, contiguous parts
-//   positions    0, 1, 2, ... along dimension 0, the batch: which sample this is
+//   positions    0, 1, 2, ... along dimension 0, the batch: which sample this is; all other dimensions are 1
 //   mixed        anything else
 #include "runtime/batch_axis.h"
 
@@ -100,6 +100,10 @@ class Prover {
     if (node.op == "full") return Kind::by_sample;
     if (shared)  // the batch comes from a shape
       return node.op == "expand" && all_fit(node, out) ? Kind::by_sample : Kind::mixed;
+    if (node.op == "reshape" && kind(node.inputs[0]) == Kind::positions)  // as masks of transformers index samples
+      return out[0] == batch_ && std::all_of(out.begin() + 1, out.end(), [](const Dim& d) { return d == Dim(1); })
+                 ? Kind::positions
+                 : Kind::mixed;
     for (ValueId v : node.inputs)
       if (v != kNone && (kind(v) == Kind::mixed || (kind(v) == Kind::positions && node.op != "index")))
         return Kind::mixed;
