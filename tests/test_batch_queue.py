@@ -16,7 +16,7 @@ A, B = [16], [17]  # trailing dimensions
 FIXED, EACH = 1.0, 0.1  # what a batch costs in learned_queue: FIXED + EACH * samples
 
 
-def learned_queue(*, max_batch=8, timeout=100.0, streams=1, gap=1e-3):
+def learned_queue(*, max_batch=8, timeout=100.0, streams=1, gap=1e-3, fixed=FIXED, each=EACH):
     """A queue that knows that cost, and requests of shape A that have come every `gap` seconds; and the time now."""
     queue = BatchQueue(max_batch, timeout, streams)
     now = 0.0
@@ -25,7 +25,7 @@ def learned_queue(*, max_batch=8, timeout=100.0, streams=1, gap=1e-3):
             now += gap
             queue.push(A, now, samples)
             queue.take(now)
-            queue.ran(FIXED + EACH * samples)
+            queue.ran(fixed + each * samples)
     return queue, now
 
 
@@ -148,6 +148,22 @@ def test_large_requests_run_alone_and_none_is_overtaken():
     queue = BatchQueue(4, 0.1)
     ids = [queue.push(A, 0.0, n) for n in (1, 9, 1, 2, 2)]
     assert [queue.take(0.0)[0] for _ in range(4)] == [[ids[0]], [ids[1]], ids[2:4], [ids[4]]]
+
+
+@pytest.mark.parametrize(
+    ("gap", "streams", "fixed", "each", "taken"),
+    [
+        (4.0, 1, 0.1, 1.0, 1),  # a tenth is saved, and each would wait for the others: one by one
+        (0.5, 1, 0.1, 1.0, 4),  # more than single runs can keep up with: nothing but throughput counts
+        (0.5, 8, 0.1, 1.0, 1),  # which many streams can
+        (4.0, 1, 0.3, 1.0, 2),  # in between: see batch_queue.h
+        (4.0, 1, 1.0, 0.1, 4),  # most of a run is saved
+    ],
+)
+def test_a_batch_grows_while_that_lowers_the_sum_of_latencies(gap, streams, fixed, each, taken):
+    queue, now = learned_queue(gap=gap, streams=streams, fixed=fixed, each=each)
+    ids = [queue.push(A, now + gap) for _ in range(4)]
+    assert queue.take(now + gap)[0] == ids[:taken]
 
 
 def test_a_batch_stops_growing_where_that_would_break_a_deadline():

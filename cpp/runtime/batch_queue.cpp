@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 namespace taille {
 
@@ -10,9 +11,20 @@ namespace {
 // A deadline is held with this much to spare: what a batch costs varies, and the reply has a way to go.
 constexpr double kSpare = 1.25;
 constexpr double kLeastWait = 2e-6;  // seconds: shorter waits cost more than they bring
+constexpr double kTelling = 2e-5;    // seconds that each batch costs beside its run: to wake a worker, and to tell
 constexpr BatchTime kNever = BatchTime::max();
 
 double in_seconds(BatchTime::duration d) { return std::chrono::duration<double>(d).count(); }
+
+// Takes the time since `last` into the moving mean.
+void note_arrival(BatchTime& last, double& mean, BatchTime now) {
+  if (last != BatchTime{}) {
+    constexpr double kWeight = 0.125;
+    const double gap = in_seconds(now - last);
+    mean += mean == 0 ? gap : kWeight * (gap - mean);
+  }
+  last = now;
+}
 
 }  // namespace
 
@@ -33,12 +45,18 @@ void BatchQueue::push(Requests& one, const Key& key, BatchTime now) {
   positions_.emplace(at->id, Position{group, at->priority, at});
   level.samples += at->samples;
   group->samples += at->samples;
-  if (group->last_arrival != BatchTime{}) {
-    constexpr double kWeight = 0.125;
-    const double gap = in_seconds(now - group->last_arrival);
-    group->gap += group->gap == 0 ? gap : kWeight * (gap - group->gap);
-  }
-  group->last_arrival = now;
+  note_arrival(group->last_arrival, group->gap, now);
+  note_arrival(last_arrival_, gap_, now);
+}
+
+double BatchQueue::all_to_come(const Group& group) const {
+  constexpr double kFull = 0.95;
+  double waiting = 0;
+  for (const auto& [key, other] : groups_) waiting += static_cast<double>(other.samples);
+  const BatchCost::Line line = group.cost.line();
+  const double load = gap_ == 0 ? 0 : (line.fixed + line.each) / (gap_ * limits_.streams);
+  const double coming = load >= kFull ? std::numeric_limits<double>::infinity() : waiting * load / (1 - load);
+  return waiting + coming;
 }
 
 void BatchQueue::forget_idle_shapes() {
@@ -133,14 +151,18 @@ BatchQueue::Batch BatchQueue::take(Group* group, BatchTime now) {
   auto in_time = [&](int64_t samples, BatchTime until) {
     return now + batch_seconds(group->cost.seconds(samples)) <= until;
   };
+  const BatchCost::Line line = group->cost.line();
+  const double waiting = all_to_come(*group);
   // Whether the first of a level left it: into the batch, or to those that are given up.
   auto left = [&](Group::Level& level) {
     Request& r = level.waiting.front();
     const bool hopeless = r.promised && !in_time(r.samples, r.deadline);
     if (!hopeless && !batch.requests.empty()) {
       const int64_t grown = batch.samples + r.samples;
+      const bool pays = line.each == 0 || (line.fixed + kTelling) * (waiting - static_cast<double>(batch.samples)) >
+                                              line.each * static_cast<double>(r.samples * batch.samples);
       const bool threatens = in_time(batch.samples, deadline) && !in_time(grown, std::min(deadline, r.deadline));
-      if (grown > limits_.max_batch || threatens) return false;
+      if (grown > limits_.max_batch || threatens || !pays) return false;
     }
     group->samples -= r.samples;
     level.samples -= r.samples;

@@ -16,6 +16,12 @@
 // That is a gain in the sum of latencies while w < (fixed + each) / (b + 1) - each. Here w is the moving mean of the
 // gaps between arrivals, and waiting ends when nothing has come for as long as that. Under load that keeps all streams
 // busy there is no question: what came meanwhile is there when a stream becomes free, and goes.
+//
+// What joining buys. A request that joins j samples which run now saves itself and all that come after it a run's fixed
+// cost, and makes those j wait for its samples. Where k samples wait, and N more will come before the queue is empty,
+// the sum of latencies falls while fixed * (k - j + N) > j * each * (its samples). N grows with the load that single
+// runs would be, until at full load nothing but throughput counts. So a model whose batches cost in proportion runs
+// requests one by one, in half the time on average, until so much comes that a small gain is needed.
 #pragma once
 
 #include <chrono>
@@ -118,10 +124,14 @@ class BatchQueue {
   std::unordered_map<uint64_t, Position> positions_;
   std::vector<BatchTime> running_;  // when the batches on streams will be done
   uint64_t taken_ = 0;              // batches
+  BatchTime last_arrival_{};
+  double gap_ = 0;  // seconds between arrivals of any shape, a moving mean; 0 before the second
 
   BatchTime closes(const Group& group, BatchTime now) const;
   // When the request came that has waited longest, where that is too long and its turn; else the end of time.
   BatchTime overdue_since(const Group& group, BatchTime now) const;
+  // Samples that wait, and that will come before the queue is empty were all run alone, as those of that group cost.
+  double all_to_come(const Group& group) const;
   void forget_idle_shapes();
 };
 
