@@ -7,10 +7,10 @@ Requests of one sample come at random (a Poisson process) at a fixed rate, wheth
 latency of each counts from when it was due, so a request that is sent late because the engine was slow is not timed as
 quick. The capacity is the highest rate, found by bisection, at which 99 of 100 latencies are at most 5 times that of a
 lone request through the same batcher (--bound own), or of one through taille's (--bound ours), so that all are held to
-the same. taille's int8 model runs behind `taille.Runner`, the peers behind the simple batcher below: workers that take
-what waits when they are free. All have as many threads as the machine grants. How these are split (workers x threads)
-and whether batches are made is chosen for each engine by its throughput when saturated. In a round each step of the
-bisection is taken by all engines in turn; ratios are between those of one round.
+the same. taille's int8 model runs behind `taille.Runner`, told to aim at that latency, the peers behind the simple
+batcher below: workers that take what waits when they are free. All have as many threads as the machine grants. How
+these are split (workers x threads) and whether batches are made is chosen for each engine by its throughput when
+saturated. In a round each step of the bisection is taken by all engines in turn; ratios are between those of one round.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +136,10 @@ def ours(subject: Subject, threads: int) -> Iterator[Engine]:
     told(contestant, subject)
     model = contestant._model
     for streams, each in splits(threads):
-        runner = taille.Runner(model, streams=streams, threads=each, max_batch=MAX_BATCH, queue_size=100_000)
+        make = partial(taille.Runner, model, streams=streams, threads=each, max_batch=MAX_BATCH, queue_size=100_000)
+        with make() as runner:
+            aim = TIMES_LONE * lone(Engine("", "", runner.submit, runner.close), subject.inputs)
+        runner = make(max_latency=aim)
         yield Engine("taille int8", f"{streams} x {each} threads", runner.submit, runner.close)
 
 
@@ -315,7 +318,7 @@ def main() -> None:
     parser.add_argument("--sequence", type=int, default=128, help="tokens of a request")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=5, help="of each bisection")
-    parser.add_argument("--requests", type=int, default=150, help="of a run, at least")
+    parser.add_argument("--requests", type=int, default=200, help="of a run, at least")
     parser.add_argument("--bound", choices=["own", "ours"], default="own")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
