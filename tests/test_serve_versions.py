@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import shutil
 import subprocess
@@ -17,6 +18,8 @@ import tritonclient.http as triton_http
 from plain_models import scaled, wide
 from serve_process import COMMAND, TOKEN, ServeProcess, floats, write_models
 from taille.serve import Settings, find_sources
+from taille.serve.refusals import NotFound
+from taille.serve.repository import Repository
 from taille.serve.sources import candidates
 
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -125,6 +128,21 @@ def test_index_and_failures(repository):
             assert server.ask(f"/v2/repository/models/{name}/load", {}, headers=BEARER)[0] == 404
         for parameters in ({"config": "{}"}, {"file:1/model": "AAAA"}, {"version": []}, []):
             assert server.ask(LOAD, {"parameters": parameters or [1]}, headers=BEARER)[0] == 400
+
+
+def test_nothing_is_kept_of_names_that_are_not_there(repository):
+    async def ask():
+        served = Repository(find_sources([repository]), Settings(http_port=0, grpc_port=None))
+        await served.start()
+        before = len(served._turns)
+        for i in range(20):
+            for command in (served.load, served.unload):
+                with pytest.raises(NotFound, match=f"nobody{i}"):
+                    await command(f"nobody{i}")
+        assert len(served._turns) == before == 1
+        await served.close()
+
+    asyncio.run(ask())
 
 
 def test_writing_needs_the_token(repository, tmp_path):

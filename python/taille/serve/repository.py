@@ -110,6 +110,8 @@ class Repository:
         Raises:
             NotFound: the sources have no such model or version.   Invalid: an artefact cannot be read.
         """
+        if name not in self._turns and name not in await asyncio.to_thread(candidates, self._sources):
+            raise NotFound(f"the repository has no model {shown(name)}")  # nothing is kept for names that are not there
         async with self._turns[name]:
             paths = (await asyncio.to_thread(candidates, self._sources)).get(name, {})
             if version:
@@ -147,6 +149,8 @@ class Repository:
         Raises:
             NotFound: there is no such model or version.
         """
+        if name not in self._turns:  # it was never there
+            raise self._unknown(name, version)
         async with self._turns[name]:
             loaded = self._hosts.get(name, {})
             number = read_version(version) if version else None
