@@ -299,6 +299,18 @@ def test_the_dense_teacher_has_the_same_order(recovery: str) -> None:
     assert (small.predict(x) - wanted).square().sum() < 1e-3 * wanted.square().sum()
 
 
+def test_training_from_an_earlier_result_goes_on_in_its_order() -> None:
+    options = {"recovery": "distillation", "permute": True, "steps": 20}
+    refit = taille.prune_model(interleaved(), 0.25, "structured", recovery="reconstruction", permute=True)
+    assert refit.order
+    whole = taille.prune_model(interleaved(), 0.25, "structured", **options)
+    trained = taille.prune_model(interleaved(), 0.25, "structured", start=refit, **options)
+    for name, value in whole.module.state_dict().items():
+        assert torch.equal(trained.module.state_dict()[name], value), name
+    assert trained.metadata["recipe"] == whole.metadata["recipe"]
+    assert {n: o.tolist() for n, o in trained.order.items()} == {n: o.tolist() for n, o in refit.order.items()}
+
+
 def test_pruning_again_keeps_what_has_gone() -> None:
     first = taille.prune_model(interleaved(), 0.5, "magnitude")
     second = taille.prune_model(first, 0.25, "structured", permute=True)

@@ -75,6 +75,20 @@ def test_the_search_ends_where_nothing_faster_is_expected(
     assert "keeps the contract; going on with block" in caplog.text
 
 
+def test_a_candidate_whose_evidence_has_no_room_does_not_end_the_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Predictor, "seconds_saved", lambda *_: 0.0)  # so that nothing is tried for its speed
+    contract = {"max_accuracy_drop": 0.5, "threads": 1, "techniques": ["quantization", "pruning"]}
+    native, _ = ModelOptimizer().optimize_model(case(), contract | {"max_size": BOUND}, journal=tmp_path / "a")
+    sizes = {c["key"]: c["metrics"]["size_bytes"] for c in native.metadata["search"]["candidates"]}
+    assert native.metadata["search"]["chosen"] == "dense int8"
+    most = sizes["dense int8"] + 100
+    native, metrics = ModelOptimizer().optimize_model(case(), contract | {"max_size": most}, journal=tmp_path / "b")
+    assert native.metadata["search"]["chosen"].startswith("block")
+    assert native.save(tmp_path / "m.safetensors") == metrics["size_bytes"] <= most
+
+
 class Harmed(nn.Module):
     """Four layers; "layers.2" reads a channel that takes nearly all of the 256 steps and means little."""
 
