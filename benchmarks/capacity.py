@@ -181,19 +181,20 @@ def told(contestant: Any, subject: Subject) -> None:
 
 def chosen(engines: Iterator[Engine], feed: Feed) -> Engine:
     """The configuration with the highest throughput when requests always wait; the others are closed."""
-    found: list[Engine] = []
     best: Engine | None = None
     try:
         for engine in engines:
-            found.append(engine)
             saturate(engine, feed, 0.2)  # to warm up
             engine.saturated = saturate(engine, feed, LEAST_SECONDS)
             print(f"  {engine.name}, {engine.how}: {engine.saturated:.1f} /s saturated", flush=True)
-        best = max(found, key=lambda e: e.saturated)
-    finally:
-        for engine in found:
-            if engine is not best:  # all of them after an error: their threads would keep the process
-                engine.close()
+            worse, best = (engine, best) if best is not None and engine.saturated <= best.saturated else (best, engine)
+            if worse is not None:
+                worse.close()
+    except BaseException:
+        if best is not None:
+            best.close()  # whose threads would keep the process
+        raise
+    assert best is not None
     return best
 
 

@@ -74,19 +74,19 @@ def settle(count: Callable[[], int]) -> None:
 def growth(who: str, rests: list[Held], *, resident: int, allocated: int = 0, threads: int = 0) -> list[str]:
     """What is wrong with what a process held at rest: at first, after a warm-up, and at last.
 
-    One object that outlives a peak keeps the memory around it, for a while: of resident bytes the least of the later
-    half counts, beside the least of the earlier one, as a leak raises them all.
+    One object that outlives a peak keeps the memory around it, for a while: of resident bytes the least of the last
+    third counts, beside the least of the first, as a leak raises them all.
 
     Args:
         who: the process, for the messages.
         rests: what it held, each time with everything closed.
         resident, allocated, threads: how many bytes and threads may be more at the end; descriptors may not.
     """
-    half = (len(rests) + 1) // 2
+    third = max(1, len(rests) // 3)
     found = {
         what: (getattr(rests[0], what), getattr(rests[-1], what)) for what in ("descriptors", "threads", "allocated")
     }
-    found["resident"] = min(r.resident for r in rests[:half]), min(r.resident for r in rests[-half:])
+    found["resident"] = min(r.resident for r in rests[:third]), min(r.resident for r in rests[-third:])
     bounds = {"resident": resident, "descriptors": 0, "threads": threads, "allocated": allocated}
     return [
         f"{who}: {what} was {first:,} at first and is {last:,}; at most {bounds[what]:,} more may be"

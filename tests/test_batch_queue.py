@@ -16,12 +16,12 @@ A, B = [16], [17]  # trailing dimensions
 FIXED, EACH = 1.0, 0.1  # what a batch costs in learned_queue: FIXED + EACH * samples
 
 
-def learned_queue(*, max_batch=8, timeout=100.0, streams=1, gap=1e-3, fixed=FIXED, each=EACH):
+def learned_queue(*, max_batch=8, timeout=100.0, streams=1, gap=1e-3, fixed=FIXED, each=EACH, max_latency=1e6):
     """A queue that knows that cost, and requests of shape A that have come every `gap` seconds; and the time now."""
-    queue = BatchQueue(max_batch, timeout, streams)
+    queue = BatchQueue(max_batch, timeout, streams, max_latency)
     now = 0.0
-    for samples in (1, 2, 4, max_batch):
-        for _ in range(8):
+    for samples in (max_batch, 4, 2, 1):
+        for _ in range(40 if samples == 1 else 8):
             now += gap
             queue.push(A, now, samples)
             queue.take(now)
@@ -113,11 +113,14 @@ def test_priority_then_arrival():
     assert order == [high[:2], [high[2], low[0]], [other], [low[1]]]
 
 
-def overdue_turns(queue, key_of_low=A):
-    """Low ones that came at 0 among high ones that never end: when each was taken, in batches of one."""
-    low = [queue.push(key_of_low, 0.0, priority=-3), queue.push(key_of_low, 0.0, priority=-3)]
+def overdue_turns(queue, key=A):
+    """Low ones of that shape that came at 0 among high ones that never end: when each was taken, in batches of one."""
+    queue.push(key, 0.0)
+    queue.take(0.0)
+    queue.ran(0.1)
+    low = [queue.push(key, 0.0, priority=-3), queue.push(key, 0.0, priority=-3)]
     taken = []
-    for batch in range(40):
+    for batch in range(60):
         queue.push(A, batch * 0.1, priority=7)
         (one,), expired = queue.take(batch * 0.1)
         assert not expired
@@ -128,20 +131,40 @@ def overdue_turns(queue, key_of_low=A):
 
 @pytest.mark.parametrize("key", [A, B])
 def test_lasting_load_of_a_higher_priority_does_not_starve_a_lower_one(key):
-    assert overdue_turns(BatchQueue(1, 0.1, max_latency=1.0), key) == [15, 23]  # at the first turn it is 0.7
-    assert overdue_turns(BatchQueue(1, 0.1, max_latency=3.0), key) == [31, 39]
+    # Batches of 0.1 s: after one that began with the longest wait, seven others.
+    assert overdue_turns(BatchQueue(1, 0.1, max_latency=1.05), key) == [11, 19]
+    assert overdue_turns(BatchQueue(1, 0.1, max_latency=3.05), key) == [31, 39]
     assert overdue_turns(BatchQueue(1, 0.1, max_latency=9.0), key) == []
 
 
 def test_the_longest_wait_goes_first_and_the_rest_of_its_batch_by_priority():
     queue = BatchQueue(3, 0.1, max_latency=1.0)
-    for _ in range(7):
-        queue.push(B, 0.0)
-        queue.take(0.0)
     late = queue.push(A, 0.1, priority=-1), queue.push(A, 0.2, priority=-1), queue.push(A, 0.3, priority=-2)
     high = [queue.push(A, 1.0 + i / 10, priority=1) for i in range(4)]
     assert queue.take(2.0)[0] == [late[0], *high[:2]]
-    assert queue.take(2.0)[0] == [*high[2:], late[1]]
+    queue.ran(1.0)
+    assert queue.take(2.5)[0] == [late[1], high[2], high[3]]  # what that costs was not known before
+    queue.ran(1.0)
+    high += [queue.push(A, 3.0, priority=1)]
+    assert queue.take(4.0)[0] == [high[4], late[2]]
+
+
+def test_one_that_is_late_leaves_the_others_their_deadlines():
+    queue, now = learned_queue(max_latency=1.0)
+    late = queue.push(A, now, priority=-1)
+    now += 5
+    promised = queue.push(A, now, deadline=now + FIXED + 2.5 * EACH, promised=True, priority=1)
+    others = [queue.push(A, now, priority=1) for _ in range(6)]
+    assert queue.take(now)[0] == [late, promised]  # a third would break the promise
+    assert queue.take(now)[0] == others
+
+
+def test_those_that_are_given_up_do_not_take_the_place_of_one_that_waits_long():
+    queue, now = learned_queue(max_batch=1, max_latency=1.0)
+    gone = [queue.push(A, now, deadline=now + 2, promised=True, priority=-1) for _ in range(5)]
+    low = queue.push(A, now, priority=-1)
+    queue.push(A, now + 4, priority=1)
+    assert queue.take(now + 4) == ([low], gone)
 
 
 def test_large_requests_run_alone_and_none_is_overtaken():
@@ -164,6 +187,39 @@ def test_a_batch_grows_while_that_lowers_the_sum_of_latencies(gap, streams, fixe
     queue, now = learned_queue(gap=gap, streams=streams, fixed=fixed, each=each)
     ids = [queue.push(A, now + gap) for _ in range(4)]
     assert queue.take(now + gap)[0] == ids[:taken]
+
+
+def test_a_promise_that_was_made_for_full_batches_is_kept():
+    queue, now = learned_queue(gap=40.0, fixed=1.0, each=1.0)
+    for _ in range(8):
+        assert queue.seconds_to_done(A, now) <= 9.5
+        queue.push(A, now, deadline=now + 9.5, promised=True)
+    assert len(queue.take(now)[0]) == 8
+
+
+def test_what_larger_batches_cost_is_learned_anew_now_and_then():
+    queue, now = learned_queue(gap=4.0, fixed=0.1, each=1.0)
+    sizes = []
+    for _ in range(64):
+        now += 20.0
+        for _ in range(3):
+            queue.push(A, now)
+        batch, _ = queue.take(now)
+        sizes.append(len(batch))
+        queue.ran(0.1 + len(batch))
+        while queue.size():
+            sizes.append(len(queue.take(now)[0]))
+            queue.ran(0.1 + sizes[-1])
+    assert 1 <= sum(size > 1 for size in sizes) <= len(sizes) / 25
+
+
+def test_the_first_run_of_a_size_says_least():
+    queue = BatchQueue(8, 0.1)
+    for samples, seconds in ((1, 1.0), (8, 50.0), (8, 2.0), (8, 2.0)):
+        queue.push(A, 0.0, samples)
+        queue.take(0.0)
+        queue.ran(seconds)
+    assert queue.seconds_to_done(A, 100.0, 8) == pytest.approx(2.0)
 
 
 def test_a_batch_stops_growing_where_that_would_break_a_deadline():
@@ -215,10 +271,9 @@ requests = st.lists(
 def test_every_request_leaves_once_in_order_and_in_fitting_batches(given_requests, max_batch, seed):
     rng = random.Random(seed)
     queue = BatchQueue(max_batch, 0.1, streams=2, max_latency=0.5)
-    now, waiting, left, batches = 0.0, {}, [], 0
+    now, waiting, left = 0.0, {}, []
 
     def take():
-        nonlocal batches
         batch, expired = queue.take(now)
         assert batch or expired
         assert all(waiting[i][3] for i in expired), "only what was promised is given up"
@@ -226,10 +281,8 @@ def test_every_request_leaves_once_in_order_and_in_fitting_batches(given_request
         assert len(batch) <= 1 or sum(waiting[i][1] for i in batch) <= max_batch
         priorities = [waiting[i][2] for i in batch]
         if priorities != sorted(priorities, reverse=True):
-            assert batches % 8 == 7
             assert now - waiting[batch[0]][4] > 0.5, "only what has waited long goes before its turn"
             assert priorities[1:] == sorted(priorities[1:], reverse=True)
-        batches += bool(batch)
         for i in batch:
             before = [j for j, r in waiting.items() if r[0] == waiting[i][0] and r[2] == waiting[i][2] and j < i]
             assert set(before) <= set(batch + expired), "nothing is overtaken within its priority"

@@ -44,15 +44,17 @@ async def held_after_a_reset():
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         running = asyncio.create_task(server.serve(sockets=[listener]))
-        for _ in range(5):
-            await ask_and_reset(listener.getsockname()[1])
-        for _ in range(100):
-            gc.collect()
-            if not (held := sum(one() is not None for one in made)):
-                break
-            await asyncio.sleep(0.02)
-        server.should_exit = True
-        await running
+        try:
+            for _ in range(5):
+                await asyncio.wait_for(ask_and_reset(listener.getsockname()[1]), 30)
+            for _ in range(100):
+                gc.collect()
+                if not (held := sum(one() is not None for one in made)):
+                    break
+                await asyncio.sleep(0.02)
+        finally:
+            server.should_exit = True
+            await running
     assert len(made) == 5
     return held
 

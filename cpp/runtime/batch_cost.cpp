@@ -15,6 +15,10 @@ void BatchCost::learn(int64_t samples, double seconds) {
   }
   Mean& mean = known->second;
   if (mean.runs < kSettled) ++mean.runs;
+  if (mean.runs == 2) {  // the first of a size finds its memory untouched
+    mean.seconds = std::min(mean.seconds, seconds);
+    return;
+  }
   if (mean.runs == kSettled) seconds = std::min(seconds, kMostOfOneRun * mean.seconds);
   mean.seconds += (seconds - mean.seconds) / mean.runs;
 }
@@ -33,7 +37,10 @@ double BatchCost::seconds(int64_t samples) const {
 BatchCost::Line BatchCost::line() const {
   if (means_.size() < 2) return {};
   const auto& [few, low] = *means_.begin();
-  const auto& [many, high] = *means_.rbegin();
+  auto largest = means_.rbegin();  // that ran more than once, or else of all
+  while (largest->second.runs < 2 && largest->first != few) ++largest;
+  if (largest->first == few) largest = means_.rbegin();
+  const auto& [many, high] = *largest;
   const double each = std::max(0.0, (high.seconds - low.seconds) / static_cast<double>(many - few));
   return {std::max(0.0, low.seconds - each * static_cast<double>(few)), each};
 }

@@ -15,7 +15,8 @@ class BatchCost {
  public:
   void learn(int64_t samples, double seconds);
   double seconds(int64_t samples) const;  // 0 where nothing was learned
-  // seconds(b) as fixed + b * each, from the smallest and the largest size that ran; both 0 where only one did.
+  // seconds(b) as fixed + b * each, from the smallest and the largest size that ran, more than once if any did; both 0
+  // where only one size ran.
   struct Line {
     double fixed = 0, each = 0;
   };

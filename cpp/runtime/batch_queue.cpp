@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
+#include <utility>
 
 namespace taille {
 
@@ -11,18 +11,18 @@ namespace {
 // A deadline is held with this much to spare: what a batch costs varies, and the reply has a way to go.
 constexpr double kSpare = 1.25;
 constexpr double kLeastWait = 2e-6;  // seconds: shorter waits cost more than they bring
-constexpr double kTelling = 2e-5;    // seconds that each batch costs beside its run: to wake a worker, and to tell
 constexpr BatchTime kNever = BatchTime::max();
 
 double in_seconds(BatchTime::duration d) { return std::chrono::duration<double>(d).count(); }
 
+void move_mean(double& mean, double value) {
+  constexpr double kWeight = 0.125;
+  mean += mean == 0 ? value : kWeight * (value - mean);
+}
+
 // Takes the time since `last` into the moving mean.
 void note_arrival(BatchTime& last, double& mean, BatchTime now) {
-  if (last != BatchTime{}) {
-    constexpr double kWeight = 0.125;
-    const double gap = in_seconds(now - last);
-    mean += mean == 0 ? gap : kWeight * (gap - mean);
-  }
+  if (last != BatchTime{}) move_mean(mean, in_seconds(now - last));
   last = now;
 }
 
@@ -45,18 +45,15 @@ void BatchQueue::push(Requests& one, const Key& key, BatchTime now) {
   positions_.emplace(at->id, Position{group, at->priority, at});
   level.samples += at->samples;
   group->samples += at->samples;
+  group->promised += at->promised;
   note_arrival(group->last_arrival, group->gap, now);
   note_arrival(last_arrival_, gap_, now);
+  move_mean(samples_, static_cast<double>(at->samples));
 }
 
-double BatchQueue::all_to_come(const Group& group) const {
-  constexpr double kFull = 0.95;
-  double waiting = 0;
-  for (const auto& [key, other] : groups_) waiting += static_cast<double>(other.samples);
+double BatchQueue::load(const Group& group) const {
   const BatchCost::Line line = group.cost.line();
-  const double load = gap_ == 0 ? 0 : (line.fixed + line.each) / (gap_ * limits_.streams);
-  const double coming = load >= kFull ? std::numeric_limits<double>::infinity() : waiting * load / (1 - load);
-  return waiting + coming;
+  return gap_ == 0 ? 0 : (line.fixed + line.each * samples_) / (gap_ * limits_.streams);
 }
 
 void BatchQueue::forget_idle_shapes() {
@@ -77,6 +74,7 @@ BatchQueue::Requests BatchQueue::remove(uint64_t id) {
   const auto level = group->levels.find(priority);
   group->samples -= at->samples;
   level->second.samples -= at->samples;
+  group->promised -= at->promised;
   out.splice(out.end(), level->second.waiting, at);
   if (level->second.waiting.empty()) group->levels.erase(level);
   positions_.erase(found);
@@ -89,6 +87,7 @@ BatchQueue::Requests BatchQueue::remove_all() {
     for (auto& [priority, level] : group.levels) out.splice(out.end(), level.waiting);
     group.levels.clear();
     group.samples = 0;
+    group.promised = 0;
   }
   positions_.clear();
   return out;
@@ -110,7 +109,7 @@ BatchTime BatchQueue::closes(const Group& group, BatchTime now) const {
 }
 
 BatchTime BatchQueue::overdue_since(const Group& group, BatchTime now) const {
-  if (taken_ % kTurns != kTurns - 1) return kNever;
+  if (now < next_overdue_) return kNever;
   BatchTime since = kNever;
   for (const auto& [priority, level] : group.levels) since = std::min(since, level.waiting.front().arrival);
   return in_seconds(now - since) > limits_.max_latency ? since : kNever;
@@ -145,53 +144,89 @@ BatchQueue::Next BatchQueue::next_of(uint64_t id, BatchTime now) const {
   return {found->second.group, closes(*found->second.group, now)};
 }
 
-BatchQueue::Batch BatchQueue::take(Group* group, BatchTime now) {
-  Batch batch{group, {}, {}, 0, now};
-  BatchTime deadline = kNever;
-  auto in_time = [&](int64_t samples, BatchTime until) {
-    return now + batch_seconds(group->cost.seconds(samples)) <= until;
-  };
-  const BatchCost::Line line = group->cost.line();
-  const double waiting = all_to_come(*group);
-  // Whether the first of a level left it: into the batch, or to those that are given up.
-  auto left = [&](Group::Level& level) {
+class BatchQueue::Taking {
+ public:
+  Taking(BatchQueue& queue, Group& group, BatchTime now, bool all_join)
+      : batch{&group, {}, {}, 0, now},
+        queue_(queue),
+        now_(now),
+        line_(group.cost.line()),
+        load_(queue.load(group)),
+        all_join_(all_join || group.promised > 0 || line_.each == 0) {}
+
+  bool first_of(Group::Level& level) {
+    Group& group = *batch.group;
     Request& r = level.waiting.front();
     const bool hopeless = r.promised && !in_time(r.samples, r.deadline);
-    if (!hopeless && !batch.requests.empty()) {
-      const int64_t grown = batch.samples + r.samples;
-      const bool pays = line.each == 0 || (line.fixed + kTelling) * (waiting - static_cast<double>(batch.samples)) >
-                                              line.each * static_cast<double>(r.samples * batch.samples);
-      const bool threatens = in_time(batch.samples, deadline) && !in_time(grown, std::min(deadline, r.deadline));
-      if (grown > limits_.max_batch || threatens || !pays) return false;
-    }
-    group->samples -= r.samples;
+    // What is lost already is no reason to keep others away.
+    const BatchTime until = in_time(r.samples, r.deadline) ? std::min(deadline_, r.deadline) : deadline_;
+    if (!hopeless && !batch.requests.empty() && !joins(r, until)) return false;
+    group.samples -= r.samples;
     level.samples -= r.samples;
-    positions_.erase(r.id);
+    group.promised -= r.promised;
+    queue_.positions_.erase(r.id);
     Requests& to = hopeless ? batch.expired : batch.requests;
     if (!hopeless) {
       batch.samples += r.samples;
-      deadline = std::min(deadline, r.deadline);
+      deadline_ = until;
     }
     to.splice(to.end(), level.waiting, level.waiting.begin());
     return true;
-  };
-  if (const BatchTime since = overdue_since(*group, now); since != kNever) {
+  }
+
+  Batch batch;
+
+ private:
+  BatchQueue& queue_;
+  const BatchTime now_;
+  const BatchCost::Line line_;
+  const double load_;
+  const bool all_join_;
+  BatchTime deadline_ = kNever;  // the first of those that can be met
+
+  bool in_time(int64_t samples, BatchTime until) const {
+    return until == kNever || now_ + batch_seconds(batch.group->cost.seconds(samples)) <= until;
+  }
+  bool joins(const Request& r, BatchTime until) const {
+    if (r.samples > queue_.limits_.max_batch - batch.samples) return false;
+    const bool threatens = in_time(batch.samples, deadline_) && !in_time(batch.samples + r.samples, until);
+    return !threatens && (all_join_ || pays(r));
+  }
+  bool pays(const Request& r) const {
+    constexpr double kFull = 0.95, kTelling = 2e-5;  // seconds to wake a worker, and to tell
+    if (load_ >= kFull) return true;
+    const auto there = static_cast<double>(batch.requests.size()), waiting = static_cast<double>(queue_.size());
+    const double coming = (there + waiting) * load_ / (1 - load_);
+    return (line_.fixed + kTelling) * (waiting + coming) > there * line_.each * static_cast<double>(r.samples);
+  }
+};
+
+BatchQueue::Batch BatchQueue::take(Group* group, BatchTime now, bool hurry) {
+  constexpr uint64_t kExploring = 32;
+  constexpr int kOverdueShare = 8;
+  Taking taking(*this, *group, now, hurry || taken_ % kExploring == kExploring - 1);
+  Batch& batch = taking.batch;
+  bool overdue = false;
+  for (BatchTime since; batch.requests.empty() && (since = overdue_since(*group, now)) != kNever;) {
     const auto first = std::ranges::find_if(
         group->levels, [&](const auto& level) { return level.second.waiting.front().arrival == since; });
-    left(first->second);
+    taking.first_of(first->second);
+    overdue = !batch.requests.empty();
     if (first->second.waiting.empty()) group->levels.erase(first);
   }
   for (auto level = group->levels.begin(); level != group->levels.end(); level = group->levels.erase(level)) {
-    while (!level->second.waiting.empty() && left(level->second)) {
+    while (!level->second.waiting.empty() && taking.first_of(level->second)) {
     }
     if (!level->second.waiting.empty()) break;
   }
-  if (batch.requests.empty()) return batch;
+  if (batch.requests.empty()) return std::move(batch);
   ++taken_;
-  batch.end = now + batch_seconds(group->cost.seconds(batch.samples));
+  const BatchTime::duration cost = batch_seconds(group->cost.seconds(batch.samples));
+  if (overdue) next_overdue_ = now + kOverdueShare * cost;
+  batch.end = now + cost;
   ++group->on_streams;
   running_.push_back(batch.end);
-  return batch;
+  return std::move(batch);
 }
 
 void BatchQueue::ran(Group* group, BatchTime end, std::optional<double> seconds, int64_t samples) {

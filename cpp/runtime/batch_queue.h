@@ -8,8 +8,9 @@
 //   - when waiting for one more request buys nothing, which is at once for a request that comes alone.
 // Of groups that may close the one with the highest priority goes first, then the one with the oldest request. Within a
 // group it is priority, then order of arrival; nothing overtakes within a priority. Higher ones could keep a request
-// waiting for ever; so every eighth batch begins with the one that has waited longest, where that is longer than
-// `max_latency`. Those of higher priority lose an eighth of the time by it at most.
+// waiting for ever; so a batch begins with the request that has waited longest, where that is longer than
+// `max_latency`, unless the last such batch was one of t seconds that began less than 8 t ago. Those of higher priority
+// lose an eighth of one stream's time by it at most. (What seconds_to_done() says counts on the order alone.)
 //
 // What waiting buys. With b samples there and a batch of b costing fixed + b * each seconds, one more request that
 // comes after w seconds saves a run of its own (fixed + each), and makes b + 1 requests wait w + each seconds longer.
@@ -17,11 +18,14 @@
 // gaps between arrivals, and waiting ends when nothing has come for as long as that. Under load that keeps all streams
 // busy there is no question: what came meanwhile is there when a stream becomes free, and goes.
 //
-// What joining buys. A request that joins j samples which run now saves itself and all that come after it a run's fixed
-// cost, and makes those j wait for its samples. Where k samples wait, and N more will come before the queue is empty,
-// the sum of latencies falls while fixed * (k - j + N) > j * each * (its samples). N grows with the load that single
-// runs would be, until at full load nothing but throughput counts. So a model whose batches cost in proportion runs
-// requests one by one, in half the time on average, until so much comes that a small gain is needed.
+// What joining buys. A request that joins j others which run now saves itself and all that come after it what a batch
+// costs however small it is (`fixed`, and the telling), and makes those j wait for its samples. Where k requests wait,
+// and N more will come before the queue is empty, the sum of latencies falls while
+//   (fixed + telling) * (k - j + N) > j * each * (its samples)
+// N grows with the load that single runs would be, until at full load nothing but throughput counts. So a model whose
+// batches cost in proportion runs requests one by one, in half the time on average, until so much comes that a small
+// gain is needed. Where a deadline was promised, all join that may: the promise was made for full batches. All join
+// while the queue is drained, and in one batch of 32, so that what large batches cost is not taken on trust for ever.
 #pragma once
 
 #include <chrono>
@@ -100,7 +104,7 @@ class BatchQueue {
     int64_t samples = 0;
     BatchTime end{};  // when it will be done, as far as is known
   };
-  Batch take(Group* group, BatchTime now);
+  Batch take(Group* group, BatchTime now, bool hurry = false);
   // The batch is no longer on a stream; `seconds` is what it cost, where that says something of the next one.
   void ran(Group* group, BatchTime end, std::optional<double> seconds, int64_t samples);
 
@@ -110,7 +114,6 @@ class BatchQueue {
   void refused(const Key& key);
 
   static constexpr size_t kMaxShapes = 128;  // whose costs are remembered
-  static constexpr uint64_t kTurns = 8;      // batches from one that begins with the longest wait to the next
 
  private:
   struct Position {
@@ -124,14 +127,18 @@ class BatchQueue {
   std::unordered_map<uint64_t, Position> positions_;
   std::vector<BatchTime> running_;  // when the batches on streams will be done
   uint64_t taken_ = 0;              // batches
+  BatchTime next_overdue_{};        // before that, no batch begins with the longest wait
   BatchTime last_arrival_{};
-  double gap_ = 0;  // seconds between arrivals of any shape, a moving mean; 0 before the second
+  double gap_ = 0;      // seconds between arrivals of any shape, a moving mean; 0 before the second
+  double samples_ = 0;  // of a request, likewise
 
   BatchTime closes(const Group& group, BatchTime now) const;
-  // When the request came that has waited longest, where that is too long and its turn; else the end of time.
+  // When the request came that has waited longest, where that is too long and may go first; else the end of time.
   BatchTime overdue_since(const Group& group, BatchTime now) const;
-  // Samples that wait, and that will come before the queue is empty were all run alone, as those of that group cost.
-  double all_to_come(const Group& group) const;
+  // Takes the first of a level into the batch, or among the expired; false where it has to wait.
+  class Taking;
+  // Load in single runs, were they all of that group: 1 is all that the streams can do.
+  double load(const Group& group) const;
   void forget_idle_shapes();
 };
 
@@ -142,6 +149,7 @@ struct BatchQueue::Group {
   };
   std::map<int, Level, std::greater<>> levels;  // by priority; none of them empty
   int64_t samples = 0;                          // that wait
+  size_t promised = 0;                          // requests that wait and have a deadline of their own
   size_t on_streams = 0;                        // batches that run
   BatchCost cost;
   BatchTime last_arrival{};

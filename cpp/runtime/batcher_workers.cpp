@@ -77,7 +77,7 @@ void Batcher::State::rest(Lock& lock, const BatchQueue::Next& next, BatchTime sp
 }
 
 void Batcher::State::run_batch(Lock& lock, BatchQueue::Group* group, BatchTime now) {
-  BatchQueue::Batch batch = queue.take(group, now);
+  BatchQueue::Batch batch = queue.take(group, now, draining);
   count_waiting();
   std::unique_ptr<BatchStream> stream;
   if (!batch.requests.empty()) {

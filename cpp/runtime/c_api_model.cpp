@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <limits>
 
+#include "base/thread_pool.h"
 #include "graph/artefact.h"
 #include "graph/json.h"
 #include "runtime/runner_choice.h"
@@ -142,7 +143,9 @@ OpenModel::OpenModel(const std::string& path, int threads) {
   for (size_t i = 0; i < g.outputs.size(); ++i)
     outputs.push_back(described(g.value(g.outputs[i]), g.output_names[i], limits));
   model = std::make_shared<Model>(std::move(artefact.graph), threads, active_isa());
-  if (std::optional<BatcherOptions> choice = stored_choice(metadata)) {
+  // What another number of threads was asked for is still good for batches and waits.
+  const int all = threads == 0 ? model->threads() : granted_threads().threads;
+  if (std::optional<BatcherOptions> choice = stored_choice(metadata, all)) {
     if (threads != 0) {
       choice->streams = 1;
       choice->threads = 0;

@@ -1,5 +1,6 @@
 #include "runtime/runner_choice.h"
 
+#include <algorithm>
 #include <cstdint>
 
 #include "base/error.h"
@@ -10,7 +11,9 @@ namespace taille {
 
 namespace {
 
-constexpr int64_t kMostBatch = 65536;  // as Batcher takes it
+// As Batcher takes them.
+constexpr int kMostStreams = 256;
+constexpr int64_t kMostBatch = 65536;
 constexpr double kMostSeconds = 3600;
 
 std::optional<int64_t> count_of(const Json& entry, std::string_view name, int64_t most) {
@@ -35,12 +38,12 @@ std::string this_cpu() {
   return concat(cpu_name(), ", ", name_of(active_isa()), ", ", threads, threads > 1 ? " threads" : " thread");
 }
 
-std::optional<BatcherOptions> stored_choice(const Json& metadata) {
+std::optional<BatcherOptions> stored_choice(const Json& metadata, int granted) {
   const Json* by_cpu = metadata.find("inference");
   const Json* entry = by_cpu != nullptr ? by_cpu->find(this_cpu()) : nullptr;
   if (entry == nullptr) return {};
-  const int64_t granted = granted_threads().threads;
-  const auto streams = count_of(*entry, "streams", granted), threads = count_of(*entry, "threads", granted);
+  const auto streams = count_of(*entry, "streams", std::min(granted, kMostStreams));
+  const auto threads = count_of(*entry, "threads", granted);
   const auto max_batch = count_of(*entry, "max_batch", kMostBatch);
   const auto timeout = seconds_of(*entry, "timeout"), max_latency = seconds_of(*entry, "max_latency");
   if (!streams || !threads || !max_batch || !timeout || !max_latency) return {};

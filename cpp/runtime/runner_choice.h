@@ -13,7 +13,8 @@ namespace taille {
 // What a choice hangs on: the CPU's name, the level of the kernels, and how many threads are granted.
 std::string this_cpu();
 
-// The choice that an artefact's metadata holds for this CPU; none where there is none or it makes no sense here.
-std::optional<BatcherOptions> stored_choice(const Json& metadata);
+// The choice that an artefact's metadata holds for this CPU; none where there is none or it makes no sense here, for a
+// model of so many threads.
+std::optional<BatcherOptions> stored_choice(const Json& metadata, int threads);
 
 }  // namespace taille

@@ -203,7 +203,7 @@ class Runner:
             deadline: seconds from now in which the answer is needed; None: `max_latency` is aimed at, and the request
                 is answered however late.
             priority: of requests that wait at the same moment, higher ones go first. So that none waits for ever,
-                every eighth batch begins with the one that has waited longest, where that is longer than `max_latency`.
+                those that have waited longer than `max_latency` go first for up to an eighth of the time.
             request_id: a name for the request; None: a new one.
 
         Raises:

@@ -18,7 +18,8 @@ __all__ = ["KEY", "RunnerChoice", "stored_choice", "this_cpu", "with_choice"]
 log = logging.getLogger(__name__)
 
 KEY = "inference"  # in the metadata
-MOST_BATCH = 1 << 16  # what a runner takes
+MOST_STREAMS = 256  # as a runner takes them
+MOST_BATCH = 1 << 16
 MOST_SECONDS = 3600.0
 
 
@@ -76,8 +77,8 @@ def read(entry: Any, granted: int) -> RunnerChoice:
     if not isinstance(entry, Mapping):
         raise ValueError(f"it is a {type(entry).__name__}; wanted an object")
     choice = RunnerChoice(
-        count(entry, "streams", granted), count(entry, "threads", granted), count(entry, "max_batch", MOST_BATCH),
-        seconds(entry, "timeout"), seconds(entry, "max_latency"),
+        count(entry, "streams", min(granted, MOST_STREAMS)), count(entry, "threads", granted),
+        count(entry, "max_batch", MOST_BATCH), seconds(entry, "timeout"), seconds(entry, "max_latency"),
     )  # fmt: skip
     if choice.streams * choice.threads > granted:
         raise ValueError(f"{choice.streams} streams of {choice.threads} threads are more than {granted} threads")

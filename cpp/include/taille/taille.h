@@ -174,7 +174,8 @@ typedef void (*taille_done)(void* user_data, taille_status status, const taille_
                             const char* error);
 
 /* What taille_runner_open takes where its options are NULL: what `taille tune` found best on this CPU and stored in the
- * artefact (streams and threads only where the model was opened with 0 threads), else 1 stream and batches of 64. */
+ * artefact (streams and threads only where the model was opened with 0 threads), else 1 stream and batches of 64. Who
+ * changes one of streams and threads should set both: they share the threads of this process. */
 TAILLE_API taille_status taille_runner_defaults(const taille_model* model, taille_runner_options* options);
 
 /* A runner on that model, whose weights it shares, and which may be closed before it. *runner is NULL where that
@@ -187,9 +188,9 @@ TAILLE_API taille_status taille_runner_open(taille_model* model, const taille_ru
  *   inputs    as for taille_model_run. The structures are copied; the data must stay, unchanged, until `done` is called
  *   deadline  seconds from now in which the answer is needed; a request that turns out too late is given up
  *             (TAILLE_DEADLINE), one that has begun is finished. 0: none
- *   priority  among requests that wait, higher goes first; but every eighth batch begins with the one that has waited
- *             longest, where that is longer than max_latency, so that none waits for ever
- *   request   its number, for taille_runner_cancel; may be NULL */
+ *   priority  among requests that wait, higher goes first; but one that has waited longer than max_latency goes first
+ * for up to an eighth of the time, so that none waits for ever request   its number, for taille_runner_cancel; may be
+ * NULL */
 TAILLE_API taille_status taille_runner_submit(taille_runner* runner, const taille_tensor* inputs, size_t input_count,
                                               double deadline, int32_t priority, taille_done done, void* user_data,
                                               uint64_t* request);
