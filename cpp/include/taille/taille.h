@@ -188,9 +188,9 @@ TAILLE_API taille_status taille_runner_open(taille_model* model, const taille_ru
  *   inputs    as for taille_model_run. The structures are copied; the data must stay, unchanged, until `done` is called
  *   deadline  seconds from now in which the answer is needed; a request that turns out too late is given up
  *             (TAILLE_DEADLINE), one that has begun is finished. 0: none
- *   priority  among requests that wait, higher goes first; but one that has waited longer than max_latency goes first
- * for up to an eighth of the time, so that none waits for ever request   its number, for taille_runner_cancel; may be
- * NULL */
+ *   priority  among requests that wait, higher goes first; but up to an eighth of the time goes to those that have
+ *             waited longer than max_latency, so that none waits for ever
+ *   request   its number, for taille_runner_cancel; may be NULL */
 TAILLE_API taille_status taille_runner_submit(taille_runner* runner, const taille_tensor* inputs, size_t input_count,
                                               double deadline, int32_t priority, taille_done done, void* user_data,
                                               uint64_t* request);
