@@ -21,7 +21,7 @@ def learned_queue(*, max_batch=8, timeout=100.0, streams=1, gap=1e-3, fixed=FIXE
     queue = BatchQueue(max_batch, timeout, streams, max_latency)
     now = 0.0
     for samples in (max_batch, 4, 2, 1):
-        for _ in range(40 if samples == 1 else 8):
+        for _ in range(168 if samples == 1 else 8):  # so that requests of one are what is usual
             now += gap
             queue.push(A, now, samples)
             queue.take(now)

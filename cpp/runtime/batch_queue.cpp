@@ -15,14 +15,13 @@ constexpr BatchTime kNever = BatchTime::max();
 
 double in_seconds(BatchTime::duration d) { return std::chrono::duration<double>(d).count(); }
 
-void move_mean(double& mean, double value) {
-  constexpr double kWeight = 0.125;
-  mean += mean == 0 ? value : kWeight * (value - mean);
-}
+constexpr double kSoon = 1.0 / 8, kSteady = 1.0 / 32;  // weights of the newest in a moving mean
+
+void move_mean(double& mean, double value, double weight) { mean += mean == 0 ? value : weight * (value - mean); }
 
 // Takes the time since `last` into the moving mean.
-void note_arrival(BatchTime& last, double& mean, BatchTime now) {
-  if (last != BatchTime{}) move_mean(mean, in_seconds(now - last));
+void note_arrival(BatchTime& last, double& mean, BatchTime now, double weight) {
+  if (last != BatchTime{}) move_mean(mean, in_seconds(now - last), weight);
   last = now;
 }
 
@@ -46,9 +45,9 @@ void BatchQueue::push(Requests& one, const Key& key, BatchTime now) {
   level.samples += at->samples;
   group->samples += at->samples;
   group->promised += at->promised;
-  note_arrival(group->last_arrival, group->gap, now);
-  note_arrival(last_arrival_, gap_, now);
-  move_mean(samples_, static_cast<double>(at->samples));
+  note_arrival(group->last_arrival, group->gap, now, kSoon);
+  note_arrival(last_arrival_, gap_, now, kSteady);
+  move_mean(samples_, static_cast<double>(at->samples), kSteady);
 }
 
 double BatchQueue::load(const Group& group) const {
@@ -197,7 +196,9 @@ class BatchQueue::Taking {
     if (load_ >= kFull) return true;
     const auto there = static_cast<double>(batch.requests.size()), waiting = static_cast<double>(queue_.size());
     const double coming = (there + waiting) * load_ / (1 - load_);
-    return (line_.fixed + kTelling) * (waiting + coming) > there * line_.each * static_cast<double>(r.samples);
+    const double saved =
+        (line_.fixed + kTelling) / queue_.limits_.streams;  // of each wait: the others take their share
+    return saved * (waiting + coming) > there * line_.each * static_cast<double>(r.samples);
   }
 };
 

@@ -21,7 +21,7 @@
 // What joining buys. A request that joins j others which run now saves itself and all that come after it what a batch
 // costs however small it is (`fixed`, and the telling), and makes those j wait for its samples. Where k requests wait,
 // and N more will come before the queue is empty, the sum of latencies falls while
-//   (fixed + telling) * (k - j + N) > j * each * (its samples)
+//   (fixed + telling) / streams * (k - j + N) > j * each * (its samples)
 // N grows with the load that single runs would be, until at full load nothing but throughput counts. So a model whose
 // batches cost in proportion runs requests one by one, in half the time on average, until so much comes that a small
 // gain is needed. Where a deadline was promised, all join that may: the promise was made for full batches. All join
