@@ -222,6 +222,12 @@ def test_the_first_run_of_a_size_says_least():
     assert queue.seconds_to_done(A, 100.0, 8) == pytest.approx(2.0)
 
 
+def test_in_a_hurry_nothing_but_throughput_counts():
+    queue, now = learned_queue(gap=4.0, fixed=0.1, each=1.0)
+    ids = [queue.push(A, now + 4.0) for _ in range(4)]
+    assert queue.take(now + 4.0, hurry=True)[0] == ids
+
+
 def test_a_batch_stops_growing_where_that_would_break_a_deadline():
     queue, now = learned_queue()
     ids = [queue.push(A, now, deadline=now + FIXED + 3.5 * EACH) for _ in range(6)]

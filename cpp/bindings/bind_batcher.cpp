@@ -202,10 +202,10 @@ class ToldQueue {
     return std::chrono::duration<double>(next.when.time_since_epoch()).count();
   }
   // The batch that is next, however early: what it holds and what expired. It runs until ran().
-  std::pair<std::vector<uint64_t>, std::vector<uint64_t>> take(double now) {
+  std::pair<std::vector<uint64_t>, std::vector<uint64_t>> take(double now, bool hurry) {
     const BatchQueue::Next next = queue_.next(at(now), true);
     check(next.group != nullptr, "nothing waits");
-    BatchQueue::Batch batch = queue_.take(next.group, at(now));
+    BatchQueue::Batch batch = queue_.take(next.group, at(now), hurry);
     std::pair<std::vector<uint64_t>, std::vector<uint64_t>> out;
     for (const auto& r : batch.requests) out.first.push_back(r.id);
     for (const auto& r : batch.expired) out.second.push_back(r.id);
@@ -239,7 +239,7 @@ void bind_queue(py::module_& m) {
            py::arg("promised") = false, py::arg("priority") = 0)
       .def("remove", &ToldQueue::remove, py::arg("number"))
       .def("closes", &ToldQueue::closes, py::arg("now"), py::arg("hurry") = false)
-      .def("take", &ToldQueue::take, py::arg("now"))
+      .def("take", &ToldQueue::take, py::arg("now"), py::arg("hurry") = false)
       .def("ran", &ToldQueue::ran, py::arg("seconds"))
       .def("seconds_to_done", &ToldQueue::seconds_to_done, py::arg("key"), py::arg("now"), py::arg("samples") = 1,
            py::arg("priority") = 0)

@@ -153,6 +153,7 @@ class BatchQueue::Taking {
         load_(queue.load(group)),
         all_join_(all_join || group.promised > 0 || line_.each == 0) {}
 
+  // Takes the first of a level into the batch, or among the expired; false where it has to wait.
   bool first_of(Group::Level& level) {
     Group& group = *batch.group;
     Request& r = level.waiting.front();
@@ -196,8 +197,8 @@ class BatchQueue::Taking {
     if (load_ >= kFull) return true;
     const auto there = static_cast<double>(batch.requests.size()), waiting = static_cast<double>(queue_.size());
     const double coming = (there + waiting) * load_ / (1 - load_);
-    const double saved =
-        (line_.fixed + kTelling) / queue_.limits_.streams;  // of each wait: the others take their share
+    // Of each wait: a run less on one stream is a part of one less on all.
+    const double saved = (line_.fixed + kTelling) / queue_.limits_.streams;
     return saved * (waiting + coming) > there * line_.each * static_cast<double>(r.samples);
   }
 };

@@ -97,7 +97,7 @@ class BatchQueue {
   Next next_of(uint64_t id, BatchTime now) const;
 
   // Takes a batch out of the group. What was promised and can no longer be done in time goes to `expired`; the batch
-  // may then be empty. A batch that is not empty must be given to ran() later.
+  // may then be empty. A batch that is not empty must be given to ran() later. With `hurry` it is as full as may be.
   struct Batch {
     Group* group = nullptr;
     Requests requests, expired;
@@ -135,8 +135,7 @@ class BatchQueue {
   BatchTime closes(const Group& group, BatchTime now) const;
   // When the request came that has waited longest, where that is too long and may go first; else the end of time.
   BatchTime overdue_since(const Group& group, BatchTime now) const;
-  // Takes the first of a level into the batch, or among the expired; false where it has to wait.
-  class Taking;
+  class Taking;  // a batch while it is put together
   // Load in single runs, were they all of that group: 1 is all that the streams can do.
   double load(const Group& group) const;
   void forget_idle_shapes();
